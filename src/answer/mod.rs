@@ -1,0 +1,1 @@
+//! Compiled answers and respond.

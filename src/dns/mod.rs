@@ -1,0 +1,1 @@
+//! Sockets: UDP lanes and TCP.

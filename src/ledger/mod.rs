@@ -1,0 +1,1 @@
+//! Encoding, hash chain, replay, verification.

@@ -1,0 +1,387 @@
+//! Applications, their steered names, endpoints and probes: what the config says is to be served and watched.
+//!
+//! These are the nouns that the pure tiers share; `config` checks and builds them, nobody changes them
+//! afterwards. An application is a label and a policy; the key of every role is the steered name.
+
+use super::{AppId, Name, RegionId};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Share of an interval by which each wait between two probes may be longer or shorter, so that
+/// probes do not march in step. Part of the worst-case time: `interval × (1 + JITTER) × fall + …`.
+pub const JITTER: f64 = 0.1;
+
+/// One application.
+#[derive(Debug, Clone, PartialEq)]
+pub struct App {
+    /// The key of its config table.
+    pub id: AppId,
+    /// Its main name, in lower case.
+    pub name: Name,
+    /// Its regions in order of preference; never empty.
+    pub regions: Vec<RegionId>,
+    /// TTL of the answers, whole seconds.
+    pub ttl: u32,
+    /// Who moves the active region.
+    pub failover: Failover,
+    /// How long a region must be unhealthy before a policy moves away from it.
+    pub failover_delay: Duration,
+    /// How long home must be healthy before `automatic` moves back.
+    pub failback_delay: Duration,
+    /// Least time between two moves or switches of a name.
+    pub cooldown: Duration,
+    /// What is answered when no endpoint of the region is usable.
+    pub when_all_down: WhenAllDown,
+    /// How many of the counting probes an endpoint must pass.
+    pub require: Require,
+    /// Its paired names, in lower case: each prefers its region.
+    pub paired: BTreeMap<RegionId, Name>,
+    /// Its endpoints a region; every region of `regions` has at least one.
+    pub endpoints: BTreeMap<RegionId, Vec<Endpoint>>,
+    /// Its probes, in the order of the config.
+    pub probes: Vec<ProbeSpec>,
+}
+
+impl App {
+    /// Whether any probe says what role the application itself has, so that `target-writable` is a gate.
+    pub fn has_role_probe(&self) -> bool {
+        self.probes.iter().any(ProbeSpec::reports_role)
+    }
+
+    /// Number of probes that count towards health.
+    pub fn counting_probes(&self) -> usize {
+        self.probes.iter().filter(|probe| !probe.monitoring_only).count()
+    }
+
+    /// The endpoints of a region; empty when it is not one of the application's.
+    pub fn endpoints_of(&self, region: &RegionId) -> &[Endpoint] {
+        self.endpoints.get(region).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// A steered name: the main name of an application or one of its paired names.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SteeredName {
+    /// The name, in lower case: the key of its role.
+    pub name: Name,
+    /// The application whose policy, TTL and endpoints it uses.
+    pub app: Arc<App>,
+    /// The region that a paired name prefers; none for the main name.
+    pub paired: Option<RegionId>,
+    /// Order of preference: the application's; for a paired name its own region first, then the rest.
+    pub order: Vec<RegionId>,
+}
+
+impl SteeredName {
+    /// Every steered name of an application, the main name first.
+    pub fn of(app: &Arc<App>) -> Vec<SteeredName> {
+        let main = SteeredName {
+            name: app.name.clone(),
+            app: app.clone(),
+            paired: None,
+            order: app.regions.clone(),
+        };
+        let paired = app.paired.iter().map(|(region, name)| {
+            let mut order = vec![region.clone()];
+            order.extend(app.regions.iter().filter(|other| *other != region).cloned());
+            SteeredName {
+                name: name.clone(),
+                app: app.clone(),
+                paired: Some(region.clone()),
+                order,
+            }
+        });
+        std::iter::once(main).chain(paired).collect()
+    }
+}
+
+/// Every application and every steered name that is served: what `role`, `health` and `steering` work on.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Fleet {
+    /// Applications by their id.
+    pub apps: BTreeMap<AppId, Arc<App>>,
+    /// Steered names by themselves.
+    pub names: BTreeMap<Name, Arc<SteeredName>>,
+    /// The names an application steers, main name first.
+    pub names_of: BTreeMap<AppId, Vec<Name>>,
+    /// Every region of the config with its title; also such as no application uses.
+    pub regions: BTreeMap<RegionId, String>,
+}
+
+impl Fleet {
+    /// Puts the fleet together; of two applications with one name the later wins (the config refuses that before).
+    pub fn new(regions: BTreeMap<RegionId, String>, apps: Vec<Arc<App>>) -> Fleet {
+        let mut fleet = Fleet {
+            regions,
+            ..Fleet::default()
+        };
+        for app in apps {
+            let steered = SteeredName::of(&app);
+            fleet
+                .names_of
+                .insert(app.id.clone(), steered.iter().map(|one| one.name.clone()).collect());
+            fleet.names.extend(steered.into_iter().map(|one| (one.name.clone(), Arc::new(one))));
+            fleet.apps.insert(app.id.clone(), app);
+        }
+        fleet
+    }
+}
+
+/// Who moves the active region of a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Failover {
+    /// Only operators; a sick active region opens a proposal.
+    Manual,
+    /// The policy moves away from a sick region, and never back to one it left.
+    OneWay,
+    /// The policy moves away and, after `failback-delay`, home again.
+    Automatic,
+    /// The policy follows the region whose application says it is active.
+    Follow,
+}
+
+impl Failover {
+    /// As written in the config.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Failover::Manual => "manual",
+            Failover::OneWay => "one-way",
+            Failover::Automatic => "automatic",
+            Failover::Follow => "follow",
+        }
+    }
+}
+
+/// What is answered when no endpoint of the active region is usable.
+#[derive(Debug, Clone, PartialEq)]
+pub enum WhenAllDown {
+    /// Every endpoint of the active region, sick ones too.
+    Active,
+    /// Those and the endpoints of every region that the policy may move to by itself.
+    All,
+    /// SERVFAIL for A, AAAA, CNAME and ANY.
+    Servfail,
+    /// These addresses instead.
+    Addresses(Vec<IpAddr>),
+    /// This host name, as a CNAME.
+    Host(Name),
+}
+
+/// How many of the counting probes an endpoint must pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Require {
+    /// All of them.
+    All,
+    /// This many, at least 1 and at most the number of counting probes.
+    AtLeast(usize),
+}
+
+/// One endpoint of an application in a region.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Endpoint {
+    /// Answered as A or AAAA.
+    Address(IpAddr),
+    /// Answered as CNAME; its region's only endpoint.
+    Host(Name),
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Endpoint::Address(address) => address.fmt(f),
+            Endpoint::Host(name) => name.fmt(f),
+        }
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl Serialize for Endpoint {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Endpoint {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Endpoint, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        match text.parse::<IpAddr>() {
+            Ok(address) => Ok(Endpoint::Address(address)),
+            Err(_) => Name::parse(&text).map(Endpoint::Host).map_err(serde::de::Error::custom),
+        }
+    }
+}
+
+/// One probe of an application, sent to each of its endpoints.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProbeSpec {
+    /// What it does.
+    pub kind: ProbeKind,
+    /// Time from one start to the next, before jitter (see [`JITTER`]).
+    pub interval: Duration,
+    /// Longest time one run may take; shorter than the interval.
+    pub timeout: Duration,
+    /// Failures that make it unhealthy, at least 1.
+    pub fall: u32,
+    /// Successes in a row that make it healthy again, at least 1.
+    pub rise: u32,
+    /// How long its evidence is fresh.
+    pub stale_after: Duration,
+    /// Shown, not counted.
+    pub monitoring_only: bool,
+}
+
+impl ProbeSpec {
+    /// Whether its outcomes say what role the application has there.
+    pub fn reports_role(&self) -> bool {
+        match &self.kind {
+            ProbeKind::Http(http) => http.role.is_some(),
+            ProbeKind::Postgres(_) => true,
+            ProbeKind::Tcp(_) | ProbeKind::Dns(_) | ProbeKind::Exec(_) => false,
+        }
+    }
+}
+
+/// What a probe does, and what it expects.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ProbeKind {
+    /// An HTTP or HTTPS request.
+    Http(Box<HttpProbe>),
+    /// A TCP connection.
+    Tcp(TcpProbe),
+    /// A DNS query over UDP.
+    Dns(DnsProbe),
+    /// A program of the operator's.
+    Exec(ExecProbe),
+    /// A PostgreSQL connection; tells primary from standby.
+    Postgres(PostgresProbe),
+}
+
+impl ProbeKind {
+    /// As written in the config and in metrics. `https` is `http` with such a URL.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            ProbeKind::Http(_) => "http",
+            ProbeKind::Tcp(_) => "tcp",
+            ProbeKind::Dns(_) => "dns",
+            ProbeKind::Exec(_) => "exec",
+            ProbeKind::Postgres(_) => "postgres",
+        }
+    }
+}
+
+/// `kind = "http"`: redirects are not followed, the certificate is verified against the host of the URL.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HttpProbe {
+    /// Where to; the connection goes to the endpoint's address, Host and SNI come from here.
+    pub url: url::Url,
+    /// `GET`, `HEAD`, `POST`, …
+    pub method: String,
+    /// Further request headers.
+    pub headers: Vec<(String, String)>,
+    /// Status codes that pass, as inclusive ranges.
+    pub status: Vec<(u16, u16)>,
+    /// Text that the body must contain.
+    pub body: Option<String>,
+    /// JSON pointers (RFC 6901) into the body and the values they must have.
+    pub json: Vec<(String, serde_json::Value)>,
+    /// Most octets of the body that are read; a longer one fails when the body is looked at.
+    pub body_bytes_max: usize,
+    /// Certificates (PEM) to trust instead of the system's.
+    pub ca: Option<PathBuf>,
+    /// Where the application says what it is.
+    pub role: Option<RoleRule>,
+}
+
+/// Where an application says, in a JSON body, which role it has itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RoleRule {
+    /// JSON pointer (RFC 6901) to the word.
+    pub json: String,
+    /// The word for active.
+    pub active: serde_json::Value,
+    /// The word for passive.
+    pub passive: serde_json::Value,
+}
+
+/// `kind = "tcp"`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TcpProbe {
+    /// Port to connect to.
+    pub port: u16,
+    /// Octets to send after connecting.
+    pub send: Option<Vec<u8>>,
+    /// Octets that must come back, anywhere in the first 64 KiB.
+    pub expect: Option<Vec<u8>>,
+}
+
+/// `kind = "dns"`: one query over UDP, again over TCP when truncated.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DnsProbe {
+    /// Port of the server at the endpoint.
+    pub port: u16,
+    /// Name to ask for.
+    pub qname: Name,
+    /// Type to ask for.
+    pub qtype: super::Rtype,
+    /// Expected RCODE.
+    pub rcode: u8,
+    /// Presentation forms of data one of which must be in the answer; empty: any.
+    pub data: Vec<String>,
+}
+
+/// `kind = "exec"`: exit code 0 passes. No shell; killed with its children at the timeout.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExecProbe {
+    /// Program (absolute path) and arguments; `{address}`, `{region}` and `{endpoint}` in an argument are replaced.
+    pub command: Vec<String>,
+}
+
+/// `kind = "postgres"`: connects and asks whether the server is in recovery: a primary is `active`, a standby `passive`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PostgresProbe {
+    /// Port at the endpoint.
+    pub port: u16,
+    /// Role to log in as.
+    pub user: String,
+    /// File with the password, read at each connection; never shown.
+    pub password_file: Option<PathBuf>,
+    /// Database to connect to.
+    pub database: String,
+    /// Further query that must succeed.
+    pub query: Option<String>,
+}
+
+/// One address that a probe is sent to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProbeTarget {
+    /// The application.
+    pub app: AppId,
+    /// The region.
+    pub region: RegionId,
+    /// The endpoint as configured.
+    pub endpoint: Endpoint,
+    /// The address probed: the endpoint's own, or one its host name resolves to.
+    pub address: IpAddr,
+    /// Index into the application's probes.
+    pub probe: usize,
+}
+
+/// Where the server listens, and how many lanes it runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DnsListen {
+    /// Addresses, UDP and TCP each.
+    pub listen: Vec<SocketAddr>,
+    /// UDP lanes; 0: one a core.
+    pub workers: usize,
+}

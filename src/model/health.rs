@@ -1,0 +1,200 @@
+//! Health and observed role: what the probes say, kept apart from what was decided.
+//!
+//! `unknown` is a third state, neither up nor down: it moves nothing and is served. Every verdict has an
+//! age; what is not fresh is `unknown`, with the last verdict kept beside it.
+
+use super::{AppId, Endpoint, Mono, ProbeTarget, RegionId};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::time::Duration;
+
+/// Verdict on one probe or one endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Passing.
+    Healthy,
+    /// Failing.
+    Unhealthy,
+    /// No fresh evidence.
+    #[default]
+    Unknown,
+}
+
+impl Verdict {
+    /// Whether an endpoint with this verdict may be answered while others are sick: `unknown` is not `unhealthy`.
+    pub fn is_usable(self) -> bool {
+        self != Verdict::Unhealthy
+    }
+
+    /// As written in output and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Verdict::Healthy => "healthy",
+            Verdict::Unhealthy => "unhealthy",
+            Verdict::Unknown => "unknown",
+        }
+    }
+}
+
+/// Health of a region for an application.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RegionHealth {
+    /// All endpoints healthy.
+    Healthy,
+    /// Some healthy, some not.
+    Degraded,
+    /// All endpoints unhealthy.
+    Unhealthy,
+    /// None healthy and some unknown; or not probed.
+    #[default]
+    Unknown,
+}
+
+impl RegionHealth {
+    /// Every state, in the order of the metrics.
+    pub const ALL: [RegionHealth; 4] = [
+        RegionHealth::Healthy,
+        RegionHealth::Degraded,
+        RegionHealth::Unhealthy,
+        RegionHealth::Unknown,
+    ];
+
+    /// As written in output and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RegionHealth::Healthy => "healthy",
+            RegionHealth::Degraded => "degraded",
+            RegionHealth::Unhealthy => "unhealthy",
+            RegionHealth::Unknown => "unknown",
+        }
+    }
+}
+
+impl fmt::Display for RegionHealth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// What the application in a region itself says it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Observed {
+    /// It takes writes.
+    Active,
+    /// It stands by.
+    Passive,
+    /// Nothing fresh says so.
+    #[default]
+    None,
+}
+
+impl Observed {
+    /// As written in output.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Observed::Active => "active",
+            Observed::Passive => "passive",
+            Observed::None => "none",
+        }
+    }
+}
+
+/// Health of one endpoint with the name of what decided it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EndpointStatus {
+    /// The endpoint as configured.
+    pub endpoint: Endpoint,
+    /// Over its counting probes.
+    pub verdict: Verdict,
+}
+
+/// Health of a region for an application: everything that a decision may use.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RegionStatus {
+    /// Over its endpoints.
+    pub health: RegionHealth,
+    /// Since when `health` is what it is.
+    pub since: Mono,
+    /// When the latest evidence from a counting probe of this region came; none: never.
+    pub evidence_at: Option<Mono>,
+    /// Why, in words: `2 of 2 endpoints fail: HTTP 503`, `not probed`.
+    pub reason: String,
+    /// What the application there says it is.
+    pub observed: Observed,
+    /// Since when `observed` is what it is.
+    pub observed_since: Mono,
+    /// Its endpoints in the order of the config.
+    pub endpoints: Vec<EndpointStatus>,
+}
+
+/// Where decisions read health from. `health::Book` is the one real implementation; tests and the
+/// simulation make up others.
+pub trait HealthSource {
+    /// The status of a region for an application; none when the pair is not configured.
+    fn region(&self, app: &AppId, region: &RegionId) -> Option<&RegionStatus>;
+}
+
+/// Why a probe failed: the `reason` label of `pointsman_probe_failures_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FailReason {
+    /// No answer in time.
+    Timeout,
+    /// Connection refused, reset or unreachable.
+    Connect,
+    /// TLS failed: certificate or handshake.
+    Tls,
+    /// The peer broke the protocol.
+    Protocol,
+    /// A status or exit code that does not pass.
+    Status,
+    /// Data that is not what was expected.
+    Content,
+    /// Login refused.
+    Auth,
+    /// The probe itself could not run (program missing, file unreadable).
+    Internal,
+}
+
+impl FailReason {
+    /// As written in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            FailReason::Timeout => "timeout",
+            FailReason::Connect => "connect",
+            FailReason::Tls => "tls",
+            FailReason::Protocol => "protocol",
+            FailReason::Status => "status",
+            FailReason::Content => "content",
+            FailReason::Auth => "auth",
+            FailReason::Internal => "internal",
+        }
+    }
+}
+
+/// A failed run of a probe.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Its class.
+    pub reason: FailReason,
+    /// What a person understands: `HTTP 503, expected 200`. At most a few hundred characters, no secrets.
+    pub message: String,
+}
+
+/// One run of a probe against one address.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// Which probe, where.
+    pub target: ProbeTarget,
+    /// When it ended.
+    pub at: Mono,
+    /// How long it took.
+    pub took: Duration,
+    /// Whether it passed.
+    pub result: Result<(), Failure>,
+    /// What the application said it is; none when this probe does not report it or could not.
+    pub observed: Option<Observed>,
+}

@@ -1,0 +1,28 @@
+//! The nouns of the system, shared by every other module. Tier 0: knows nothing of the others.
+//!
+//! Words are those of RFC 9499 for DNS and of the glossary in the README for the rest. Types here hold
+//! no logic beyond their own invariants; whoever needs a rule looks in the pure tiers above.
+//! Deliberately absent: I/O, clocks, randomness, locks.
+
+mod app;
+mod decision;
+mod diag;
+mod dns;
+mod event;
+mod health;
+mod ids;
+mod name;
+mod time;
+
+pub use app::{
+    App, DnsListen, DnsProbe, Endpoint, ExecProbe, Failover, Fleet, HttpProbe, JITTER, PostgresProbe, ProbeKind, ProbeSpec, ProbeTarget,
+    Require, RoleRule, SteeredName, TcpProbe, WhenAllDown,
+};
+pub use decision::{Answer, Decision, Reason};
+pub use diag::{Diagnostic, Location, Severity};
+pub use dns::{CLASS_IN, Rtype, TTL_MAX, rcode};
+pub use event::{Actor, Body, Draft, Evidence, Gate, GateWord, Move, MoveKind, ProposalEnd, RegionEvidence};
+pub use health::{EndpointStatus, FailReason, Failure, HealthSource, Observed, Outcome, RegionHealth, RegionStatus, Verdict};
+pub use ids::{AppId, Generation, RegionId, Seq, Serial};
+pub use name::{LABEL_OCTETS_MAX, NAME_OCTETS_MAX, Name, NameError, parse_labels};
+pub use time::{Mono, Now, Wall, show_duration};

@@ -1,0 +1,1 @@
+//! Probes: timers and sockets.

@@ -1,0 +1,1 @@
+//! Roles, commands, gates, policies.

@@ -1,0 +1,1 @@
+//! decide: roles and health to decisions.

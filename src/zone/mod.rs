@@ -1,0 +1,1 @@
+//! Zones: master file text to zone, and lookup as data.
