@@ -17,7 +17,7 @@ fn digit(byte: u8) -> Option<u8> {
 /// # Errors
 /// Says what is wrong.
 pub(super) fn read_hex(text: &[u8], out: &mut Vec<u8>) -> Result<(), &'static str> {
-    if text.len() % 2 != 0 {
+    if !text.len().is_multiple_of(2) {
         return Err("the hexadecimal has an odd number of digits");
     }
     for pair in text.chunks_exact(2) {
@@ -56,7 +56,7 @@ fn digit_64(byte: u8) -> Option<u32> {
 /// Says what is wrong.
 pub(super) fn read_64(text: &[u8], out: &mut Vec<u8>) -> Result<(), &'static str> {
     const BAD: &str = "the base 64 is malformed (whole groups of four, padded with \"=\")";
-    if text.len() % 4 != 0 {
+    if !text.len().is_multiple_of(4) {
         return Err(BAD);
     }
     let padding = text.iter().rev().take_while(|&&byte| byte == b'=').count();
@@ -131,6 +131,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// A printer.
+    type Print = fn(&[u8], &mut String);
+    /// Its reader.
+    type Read = fn(&[u8], &mut Vec<u8>) -> Result<(), &'static str>;
+
     #[test]
     fn vectors_of_rfc_4648_10() {
         let mut text = String::new();
@@ -160,7 +165,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_printed_reads_back(octets in prop::collection::vec(any::<u8>(), 0..40)) {
-            let pairs: [(fn(&[u8], &mut String), fn(&[u8], &mut Vec<u8>) -> Result<(), &'static str>); 3] =
+            let pairs: [(Print, Read); 3] =
                 [(print_hex, read_hex), (print_64, read_64), (print_32, read_32)];
             for (print, read) in pairs {
                 let (mut text, mut back) = (String::new(), Vec::new());

@@ -16,7 +16,10 @@ use std::collections::HashSet;
 pub(super) fn zone(apex: &Name, records: &Records, files: Vec<String>, diags: &mut Diags) -> Option<Zone> {
     let read_failed = diags.has_errors();
     let nodes = nodes(apex, records, diags);
-    let soa = nodes.first().filter(|(name, _)| name == apex).and_then(|(_, node)| node.rrset(Rtype::SOA));
+    let soa = nodes
+        .first()
+        .filter(|(name, _)| name == apex)
+        .and_then(|(_, node)| node.rrset(Rtype::SOA));
     let soa = soa.and_then(|rrset| Soa::from_rdata(rrset.rdata.first()?, rrset.ttl));
     check::zone(apex, &nodes, read_failed, diags);
     Some(Zone {
@@ -56,24 +59,36 @@ fn nodes(apex: &Name, records: &Records, diags: &mut Diags) -> Vec<(Name, Node)>
             owner: index as u32,
         });
     }
-    let key = |keyed: &Keyed| keys.get(keyed.start as usize..keyed.start as usize + usize::from(keyed.len)).unwrap_or_default();
+    let key = |keyed: &Keyed| {
+        keys.get(keyed.start as usize..keyed.start as usize + usize::from(keyed.len))
+            .unwrap_or_default()
+    };
     order.sort_unstable_by(|a, b| a.prefix.cmp(&b.prefix).then_with(|| key(a).cmp(key(b))).then(a.owner.cmp(&b.owner)));
 
     let mut nodes = Vec::with_capacity(order.len());
     let mut found: Vec<Record> = Vec::new();
     for run in order.chunk_by(|a, b| a.prefix == b.prefix && key(a) == key(b)) {
-        let Some(name) = run.first().and_then(|keyed| records.owners.get(keyed.owner as usize)).map(|owner| records.name(owner)) else {
+        let Some(name) = run
+            .first()
+            .and_then(|keyed| records.owners.get(keyed.owner as usize))
+            .map(|owner| records.name(owner))
+        else {
             continue;
         };
         let Ok(name) = Name::from_wire(name) else { continue };
         found.clear();
         for keyed in run {
             let first = records.owners.get(keyed.owner as usize).map_or(0, |owner| owner.first as usize);
-            let end = records.owners.get(keyed.owner as usize + 1).map_or(records.records.len(), |owner| owner.first as usize);
+            let end = records
+                .owners
+                .get(keyed.owner as usize + 1)
+                .map_or(records.records.len(), |owner| owner.first as usize);
             found.extend_from_slice(records.records.get(first..end).unwrap_or_default());
         }
         found.sort_by_key(|record| record.rtype);
-        let rrsets = found.chunk_by(|a, b| a.rtype == b.rtype).filter_map(|set| rrset(&name, set, records, diags));
+        let rrsets = found
+            .chunk_by(|a, b| a.rtype == b.rtype)
+            .filter_map(|set| rrset(&name, set, records, diags));
         let rrsets = collect_exact(rrsets);
         nodes.push((name, Node { rrsets }));
     }
@@ -133,7 +148,12 @@ fn rrset(name: &Name, set: &[Record], records: &Records, diags: &mut Diags) -> O
     let ttl = set.iter().map(|record| record.ttl).min().unwrap_or(first.ttl);
     if let Some(other) = set.iter().find(|record| record.ttl != first.ttl) {
         let message = format!("the {rtype} records of {name} have different TTLs; the lowest, {ttl}, is taken for all");
-        diags.warning(other.at, message, Some((first.at, "the first one stands here")), "give all records of a name and type one TTL (RFC 2181 section 5.2)");
+        diags.warning(
+            other.at,
+            message,
+            Some((first.at, "the first one stands here")),
+            "give all records of a name and type one TTL (RFC 2181 section 5.2)",
+        );
     }
     let (mut seen, mut kept) = (HashSet::with_capacity(set.len()), Vec::with_capacity(set.len()));
     for record in set {
@@ -142,12 +162,26 @@ fn rrset(name: &Name, set: &[Record], records: &Records, diags: &mut Diags) -> O
             kept.push(data);
         } else {
             let message = format!("the {rtype} record of {name} is given twice; one is dropped");
-            diags.warning(record.at, message, Some((first.at, "the first record of the set stands here")), "remove one");
+            diags.warning(
+                record.at,
+                message,
+                Some((first.at, "the first record of the set stands here")),
+                "remove one",
+            );
         }
     }
     if kept.len() > 1 && matches!(rtype, Rtype::SOA | Rtype::CNAME | Rtype::DNAME) {
-        let second = set.iter().skip(1).find(|record| records.data(record) != records.data(first)).unwrap_or(first);
-        diags.error_with(second.at, format!("{name} has more than one {rtype} record"), (first.at, "the first one stands here"), "keep one");
+        let second = set
+            .iter()
+            .skip(1)
+            .find(|record| records.data(record) != records.data(first))
+            .unwrap_or(first);
+        diags.error_with(
+            second.at,
+            format!("{name} has more than one {rtype} record"),
+            (first.at, "the first one stands here"),
+            "keep one",
+        );
     }
     Some(RrSet {
         rtype,

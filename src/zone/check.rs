@@ -25,7 +25,10 @@ pub(super) fn zone(apex: &Name, nodes: &Nodes, read_failed: bool, diags: &mut Di
 fn apex_complete(apex: &Name, nodes: &Nodes, diags: &mut Diags) {
     let node = find(nodes, apex);
     for (rtype, hint) in [
-        (Rtype::SOA, "every zone file has one, at its apex: @ SOA primary mailbox (serial refresh retry expire minimum)"),
+        (
+            Rtype::SOA,
+            "every zone file has one, at its apex: @ SOA primary mailbox (serial refresh retry expire minimum)",
+        ),
         (Rtype::NS, "list the zone's own servers there: @ NS name"),
     ] {
         if node.and_then(|node| node.rrset(rtype)).is_none() {
@@ -39,7 +42,11 @@ fn apex_complete(apex: &Name, nodes: &Nodes, diags: &mut Diags) {
 fn soa_only_at_apex(apex: &Name, nodes: &Nodes, diags: &mut Diags) {
     for (name, node) in nodes.iter().filter(|(name, _)| name != apex) {
         if let Some(rrset) = node.rrset(Rtype::SOA) {
-            diags.error(Some(rrset.at), format!("{name} has an SOA record but is not the apex, {apex}"), "is the file for another zone?");
+            diags.error(
+                Some(rrset.at),
+                format!("{name} has an SOA record but is not the apex, {apex}"),
+                "is the file for another zone?",
+            );
         }
     }
 }
@@ -52,12 +59,22 @@ fn alias_stands_alone(nodes: &Nodes, diags: &mut Diags) {
             let beside = |rrset: &&RrSet| !matches!(rrset.rtype, Rtype::CNAME | Rtype::RRSIG | Rtype::NSEC | Rtype::SIG | Rtype::NXT);
             if let Some(other) = node.rrsets.iter().find(beside) {
                 let message = format!("{name} has a CNAME record and a {} record; a CNAME stands alone", other.rtype);
-                diags.error_with(cname.at, message, (other.at, "the other record stands here"), "remove one of them (RFC 2181 section 10.1)");
+                diags.error_with(
+                    cname.at,
+                    message,
+                    (other.at, "the other record stands here"),
+                    "remove one of them (RFC 2181 section 10.1)",
+                );
             }
         }
         if let (Some(dname), Some(ns), None) = (node.rrset(Rtype::DNAME), node.rrset(Rtype::NS), node.rrset(Rtype::SOA)) {
             let message = format!("{name} has a DNAME record and is delegated");
-            diags.error_with(dname.at, message, (ns.at, "the NS record stands here"), "remove one of them (RFC 6672 section 2.4)");
+            diags.error_with(
+                dname.at,
+                message,
+                (ns.at, "the NS record stands here"),
+                "remove one of them (RFC 6672 section 2.4)",
+            );
         }
     }
 }
@@ -87,7 +104,12 @@ fn below_cuts_and_dnames(apex: &Name, nodes: &Nodes, diags: &mut Diags) {
         cut = cut.filter(|(above, _)| name.is_below(above));
         if let (Some((above, at)), Some(rrset)) = (dname, node.rrsets.first()) {
             let message = format!("{name} lies below the DNAME record of {above}");
-            diags.error_with(rrset.at, message, (at, "the DNAME stands here"), "remove it: the DNAME answers for all names below (RFC 6672 section 2.4)");
+            diags.error_with(
+                rrset.at,
+                message,
+                (at, "the DNAME stands here"),
+                "remove it: the DNAME answers for all names below (RFC 6672 section 2.4)",
+            );
         }
         let is_cut = cut.is_none() && name != apex && node.rrset(Rtype::NS).is_some();
         if let Some(at) = node.rrset(Rtype::NS).map(|ns| ns.at).filter(|_| is_cut) {
@@ -101,7 +123,12 @@ fn below_cuts_and_dnames(apex: &Name, nodes: &Nodes, diags: &mut Diags) {
             };
             if let Some(rrset) = node.rrsets.iter().find(seen) {
                 let message = format!("the {} record of {name} is never answered: {above} is delegated", rrset.rtype);
-                diags.warning(rrset.at, message, Some((at, "the delegation stands here")), "move it into the delegated zone");
+                diags.warning(
+                    rrset.at,
+                    message,
+                    Some((at, "the delegation stands here")),
+                    "move it into the delegated zone",
+                );
             }
         }
         if let (None, Some(rrset)) = (dname, node.rrset(Rtype::DNAME)) {
@@ -117,14 +144,26 @@ fn servers_have_addresses(apex: &Name, nodes: &Nodes, diags: &mut Diags) {
     let mut cut: Option<&Name> = None;
     for (name, node) in nodes {
         cut = cut.filter(|above| name.is_below(above));
-        let Some(ns) = node.rrset(Rtype::NS).filter(|_| cut.is_none()) else { continue };
+        let Some(ns) = node.rrset(Rtype::NS).filter(|_| cut.is_none()) else {
+            continue;
+        };
         if name != apex {
             cut = Some(name);
         }
-        for target in ns.rdata.iter().filter_map(|rdata| Name::from_wire(rdata).ok()).filter(|target| target.is_at_or_below(apex)) {
+        for target in ns
+            .rdata
+            .iter()
+            .filter_map(|rdata| Name::from_wire(rdata).ok())
+            .filter(|target| target.is_at_or_below(apex))
+        {
             if let Some(cname) = find(nodes, &target).and_then(|node| node.rrset(Rtype::CNAME)) {
                 let message = format!("{name} names the server {target}, which is an alias");
-                diags.error_with(ns.at, message, (cname.at, "the CNAME stands here"), "name a host with addresses (RFC 2181 section 10.3)");
+                diags.error_with(
+                    ns.at,
+                    message,
+                    (cname.at, "the CNAME stands here"),
+                    "name a host with addresses (RFC 2181 section 10.3)",
+                );
             } else if !has_address(nodes, &target) && !below_other_cut(apex, nodes, name, &target) {
                 diags.error(
                     Some(ns.at),
@@ -144,9 +183,15 @@ fn has_address(nodes: &Nodes, name: &Name) -> bool {
     }
     let mut above = name.parent();
     while let Some(closest) = above {
-        let exists = nodes.get(nodes.partition_point(|(other, _)| *other < closest)).is_some_and(|(other, _)| other.is_at_or_below(&closest));
+        let exists = nodes
+            .get(nodes.partition_point(|(other, _)| *other < closest))
+            .is_some_and(|(other, _)| other.is_at_or_below(&closest));
         if exists {
-            return closest.child(b"*").ok().and_then(|wildcard| find(nodes, &wildcard)).is_some_and(with_address);
+            return closest
+                .child(b"*")
+                .ok()
+                .and_then(|wildcard| find(nodes, &wildcard))
+                .is_some_and(with_address);
         }
         above = closest.parent();
     }

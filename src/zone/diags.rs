@@ -1,7 +1,7 @@
 //! Findings of one load: collected with compact places, made readable at the end in one pass over the text.
 
-use super::read::ERRORS_MAX;
 use super::Place;
+use super::read::ERRORS_MAX;
 use crate::model::{Diagnostic, Location};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -57,7 +57,12 @@ impl Diags {
 
     /// Notes an error with a second place.
     pub(super) fn error_with(&mut self, at: Place, message: impl Into<String>, related: (Place, &str), hint: &str) {
-        self.push(Diagnostic::error(None, message), Some(at), Some((related.0, related.1.to_string())), hint);
+        self.push(
+            Diagnostic::error(None, message),
+            Some(at),
+            Some((related.0, related.1.to_string())),
+            hint,
+        );
     }
 
     /// Notes a warning, with a second place where there is one.
@@ -72,7 +77,11 @@ impl Diags {
 
     /// Notes a finding.
     fn push(&mut self, diagnostic: Diagnostic, at: Option<Place>, related: Option<(Place, String)>, hint: &str) {
-        let list = if diagnostic.is_error() { &mut self.errors } else { &mut self.warnings };
+        let list = if diagnostic.is_error() {
+            &mut self.errors
+        } else {
+            &mut self.warnings
+        };
         if list.len() < ERRORS_MAX {
             let diagnostic = if hint.is_empty() { diagnostic } else { diagnostic.hint(hint) };
             list.push(Pending { diagnostic, at, related });
@@ -91,7 +100,9 @@ impl Diags {
 
     /// Makes all findings readable: errors, and warnings.
     pub(super) fn finish(mut self, files: &[(String, Text<'_>)]) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
-        if self.is_full() && let Some(last) = self.errors.last_mut() {
+        if self.is_full()
+            && let Some(last) = self.errors.last_mut()
+        {
             let note = format!("only the first {ERRORS_MAX} errors are shown");
             last.diagnostic.hint = Some(match last.diagnostic.hint.take() {
                 Some(hint) => format!("{hint}; {note}"),
@@ -113,7 +124,10 @@ impl Diags {
         let errors = readable(self.errors);
         let mut warnings = readable(self.warnings);
         if self.warnings_left_out > 0 {
-            warnings.push(Diagnostic::warning(None, format!("{} more warnings are not shown", self.warnings_left_out)));
+            warnings.push(Diagnostic::warning(
+                None,
+                format!("{} more warnings are not shown", self.warnings_left_out),
+            ));
         }
         (errors, warnings)
     }
@@ -142,7 +156,11 @@ fn snippets(places: impl Iterator<Item = Place>, files: &[(String, Text<'_>)]) -
             let Some(((_, wanted_line), slot)) = &mut next else { break };
             if *wanted_line == number {
                 let line = String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line));
-                **slot = line.chars().take(SNIPPET_CHARS_MAX).map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect();
+                **slot = line
+                    .chars()
+                    .take(SNIPPET_CHARS_MAX)
+                    .map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c })
+                    .collect();
                 next = wanted.next();
             }
         }

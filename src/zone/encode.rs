@@ -22,7 +22,10 @@ pub(super) fn rdata(rtype: Rtype, words: &mut Words<'_>, out: &mut Vec<u8>) -> R
         return wire::check(rtype, out.get(start..).unwrap_or_default()).map_err(|error| words.fault_at(first, error));
     }
     let Some(fields) = fields(rtype) else {
-        return Err(words.fault_at(first, format!("data of type {rtype} is written as \\# LENGTH HEX (RFC 3597 section 5)")));
+        return Err(words.fault_at(
+            first,
+            format!("data of type {rtype} is written as \\# LENGTH HEX (RFC 3597 section 5)"),
+        ));
     };
     for &field in fields {
         read(field, words, start, out)?;
@@ -46,7 +49,10 @@ fn generic(words: &mut Words<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
     if out.len() - start == length as usize {
         return Ok(());
     }
-    Err(words.fault_at(at, format!("the length says {length} octets, the hexadecimal gives {}", out.len() - start)))
+    Err(words.fault_at(
+        at,
+        format!("the length says {length} octets, the hexadecimal gives {}", out.len() - start),
+    ))
 }
 
 /// Reads one field; the record's data starts at `start` of `out`.
@@ -129,7 +135,10 @@ fn read(field: Field, words: &mut Words<'_>, start: usize, out: &mut Vec<u8>) ->
         Field::Gateway => gateway(words, start, out)?,
         Field::SvcParams => svcb::read(words, out)?,
         Field::Opaque => {
-            return Err(words.fault_at(words.position(), "data of this type is written as \\# LENGTH HEX (RFC 3597 section 5)"));
+            return Err(words.fault_at(
+                words.position(),
+                "data of this type is written as \\# LENGTH HEX (RFC 3597 section 5)",
+            ));
         }
     }
     Ok(())
@@ -150,8 +159,12 @@ fn unescape(words: &Words<'_>, word: &[u8]) -> Result<Vec<u8>, Fault> {
 fn string(words: &mut Words<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
     let (word, _) = words.next_raw().ok_or_else(|| words.missing("a string"))?;
     let octets = unescape(words, word)?;
-    let len = u8::try_from(octets.len())
-        .map_err(|_| words.fault_before(format!("the string has {} octets; at most 255 are allowed: split it into several strings", octets.len())))?;
+    let len = u8::try_from(octets.len()).map_err(|_| {
+        words.fault_before(format!(
+            "the string has {} octets; at most 255 are allowed: split it into several strings",
+            octets.len()
+        ))
+    })?;
     out.push(len);
     out.extend_from_slice(&octets);
     Ok(())
@@ -161,7 +174,11 @@ fn string(words: &mut Words<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
 fn checked_string(field: Field, words: &mut Words<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
     let start = out.len();
     string(words, out)?;
-    let what = if field == Field::Tag { "a tag has letters and digits only" } else { "an X.25 address has at least four digits and nothing else" };
+    let what = if field == Field::Tag {
+        "a tag has letters and digits only"
+    } else {
+        "an X.25 address has at least four digits and nothing else"
+    };
     match wire::take(field, out, start) {
         Ok(_) => Ok(()),
         Err(_) => Err(words.fault_before(what)),
@@ -240,8 +257,12 @@ fn groups(words: &mut Words<'_>, separator: u8, count: usize, what: &str, out: &
     for group in groups {
         let wrong = || words.wrong(what, word);
         if separator == b':' {
-            let digits = std::str::from_utf8(group).ok().filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
-            let value = digits.filter(|digits| (1..=4).contains(&digits.len())).and_then(|digits| u16::from_str_radix(digits, 16).ok());
+            let digits = std::str::from_utf8(group)
+                .ok()
+                .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+            let value = digits
+                .filter(|digits| (1..=4).contains(&digits.len()))
+                .and_then(|digits| u16::from_str_radix(digits, 16).ok());
             out.extend_from_slice(&value.ok_or_else(wrong)?.to_be_bytes());
         } else if group.len() != 2 || base::read_hex(group, out).is_err() {
             return Err(wrong());

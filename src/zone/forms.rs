@@ -112,7 +112,11 @@ fn read_angle(words: &mut Words<'_>, degrees_max: i64, hemispheres: [&str; 2], w
     let mut total = 0;
     for (index, unit) in [3_600_000, 60_000, 1_000].into_iter().enumerate() {
         let word = words.ascii(what)?;
-        if let Some(side) = hemispheres.iter().position(|side| word.eq_ignore_ascii_case(side)).filter(|_| index > 0) {
+        if let Some(side) = hemispheres
+            .iter()
+            .position(|side| word.eq_ignore_ascii_case(side))
+            .filter(|_| index > 0)
+        {
             return Ok(from_origin(total, side));
         }
         let scaled = decimal(word, if index == 2 { 3 } else { 0 });
@@ -176,8 +180,13 @@ fn exponent_form(centimetres: i64) -> Option<u8> {
 
 /// Prints all of LOC; none when a size is not in the form that reading gives, or an angle is out of range.
 pub(super) fn print_place(octets: &[u8], out: &mut String) -> Option<()> {
-    let [_, size, horizontal, vertical, rest @ ..] = octets else { return None };
-    let mut angles = rest.chunks_exact(4).filter_map(|chunk| <[u8; 4]>::try_from(chunk).ok()).map(u32::from_be_bytes);
+    let [_, size, horizontal, vertical, rest @ ..] = octets else {
+        return None;
+    };
+    let mut angles = rest
+        .chunks_exact(4)
+        .filter_map(|chunk| <[u8; 4]>::try_from(chunk).ok())
+        .map(u32::from_be_bytes);
     for (degrees_max, sides) in [(90, ["N", "S"]), (180, ["E", "W"])] {
         let signed = i64::from(angles.next()?) - i64::from(1u32 << 31);
         let (total, side) = if signed >= 0 { (signed, sides[0]) } else { (-signed, sides[1]) };

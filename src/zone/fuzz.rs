@@ -27,7 +27,10 @@ pub fn fuzz(bytes: &[u8]) {
     };
     let apex = Name::parse("example.net.").unwrap_or_else(|_| Name::root());
     match read(&source, &apex, &mut include) {
-        Err(errors) => assert!(!errors.is_empty() && errors.iter().all(|error| !error.to_string().is_empty()), "no zone and no error"),
+        Err(errors) => assert!(
+            !errors.is_empty() && errors.iter().all(|error| !error.to_string().is_empty()),
+            "no zone and no error"
+        ),
         Ok(loaded) => {
             let zone = Arc::new(loaded.zone);
             let zones = ZoneSet::new([zone.clone()]);

@@ -161,7 +161,10 @@ impl<'t> Lexer<'t> {
             });
         }
         if before_owner {
-            return Err(self.fault("a parenthesis stands where the owner name is expected", "write the owner name first"));
+            return Err(self.fault(
+                "a parenthesis stands where the owner name is expected",
+                "write the owner name first",
+            ));
         }
         *open = Some(self.spot());
         self.at += 1;
@@ -316,7 +319,12 @@ mod tests {
                         .collect();
                     out.push(format!("{}{}", if indented { ">" } else { "" }, words.join("|")));
                 }
-                Err(fault) => out.push(format!("!{}:{} {}", fault.spot.line, fault.spot.column(text.as_bytes()), fault.message)),
+                Err(fault) => out.push(format!(
+                    "!{}:{} {}",
+                    fault.spot.line,
+                    fault.spot.column(text.as_bytes()),
+                    fault.message
+                )),
             }
         }
     }

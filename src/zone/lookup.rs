@@ -58,7 +58,10 @@ impl ZoneSet {
     /// The zone that answers a question. DS at an apex is the parent's (RFC 4035 §3.1.4.1), where it is served.
     pub fn zone_of(&self, qname: &Name, qtype: Rtype) -> Option<&Zone> {
         let zone = self.closest(qname)?;
-        if qtype == Rtype::DS && qname == zone.apex() && let Some(above) = qname.parent() {
+        if qtype == Rtype::DS
+            && qname == zone.apex()
+            && let Some(above) = qname.parent()
+        {
             return self.closest(&above).or(Some(zone));
         }
         Some(zone)
@@ -208,7 +211,10 @@ fn step(zone: &Zone, name: &Name, qtype: Rtype, lookup: &mut Lookup) -> Step {
         let node = zone.node(&above);
         let is_name = above == *name;
         // Step 3b: a cut, unless DS is asked at the cut itself, which is the parent's.
-        if above != *zone.apex() && let Some(ns) = node.and_then(|node| node.rrset(Rtype::NS)) && !(is_name && qtype == Rtype::DS) {
+        if above != *zone.apex()
+            && let Some(ns) = node.and_then(|node| node.rrset(Rtype::NS))
+            && !(is_name && qtype == Rtype::DS)
+        {
             refer(zone, &above, ns, lookup);
             return Step::End(Outcome::Referral);
         }
@@ -294,7 +300,9 @@ fn refer(zone: &Zone, cut: &Name, ns: &RrSet, lookup: &mut Lookup) {
     let mut seen = BTreeSet::new();
     for rdata in &ns.rdata {
         let entry = Name::from_wire(rdata).ok().and_then(|server| zone.entry(&server));
-        let Some((server, node)) = entry.filter(|(server, _)| seen.insert(server.clone())) else { continue };
+        let Some((server, node)) = entry.filter(|(server, _)| seen.insert(server.clone())) else {
+            continue;
+        };
         let addresses = [Rtype::A, Rtype::AAAA].into_iter().filter_map(|rtype| node.rrset(rtype));
         lookup.additional.extend(addresses.map(|rrset| Answered::new(server, rrset)));
     }

@@ -96,7 +96,11 @@ impl Soa {
     fn from_rdata(rdata: &[u8], ttl: u32) -> Option<Soa> {
         let names = wire::names(Rtype::SOA, rdata);
         let [mname, rname] = names.as_slice() else { return None };
-        let mut numbers = rdata.get(rname.end..)?.chunks_exact(4).filter_map(|chunk| <[u8; 4]>::try_from(chunk).ok()).map(u32::from_be_bytes);
+        let mut numbers = rdata
+            .get(rname.end..)?
+            .chunks_exact(4)
+            .filter_map(|chunk| <[u8; 4]>::try_from(chunk).ok())
+            .map(u32::from_be_bytes);
         Some(Soa {
             mname: Name::from_wire(rdata.get(mname.clone())?).ok()?,
             rname: Name::from_wire(rdata.get(rname.clone())?).ok()?,
@@ -243,7 +247,9 @@ impl RrSet {
 impl fmt::Debug for RrSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.ttl, self.rtype)?;
-        self.rdata.iter().try_for_each(|rdata| write!(f, " [{}]", print_rdata(self.rtype, rdata)))
+        self.rdata
+            .iter()
+            .try_for_each(|rdata| write!(f, " [{}]", print_rdata(self.rtype, rdata)))
     }
 }
 

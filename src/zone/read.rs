@@ -30,7 +30,11 @@ const TEXT_OCTETS_MAX: usize = u32::MAX as usize - 1;
 ///
 /// # Errors
 /// Every error found, at most [`ERRORS_MAX`], in the order of the text, those of the whole zone last.
-pub fn read(source: &Source, apex: &Name, include: &mut dyn FnMut(&str, &str) -> Result<Source, String>) -> Result<Loaded, Vec<Diagnostic>> {
+pub fn read(
+    source: &Source,
+    apex: &Name,
+    include: &mut dyn FnMut(&str, &str) -> Result<Source, String>,
+) -> Result<Loaded, Vec<Diagnostic>> {
     let mut reader = Reader {
         apex,
         include,
@@ -44,10 +48,7 @@ pub fn read(source: &Source, apex: &Name, include: &mut dyn FnMut(&str, &str) ->
     };
     reader.file(0, apex.wire().to_vec(), None);
     let Reader {
-        files,
-        mut diags,
-        records,
-        ..
+        files, mut diags, records, ..
     } = reader;
     let names: Vec<String> = files.iter().map(|(path, _)| path.clone()).collect();
     let zone = build::zone(apex, &records, names, &mut diags);
@@ -102,12 +103,16 @@ pub(super) struct Records {
 impl Records {
     /// Wire form of an owner.
     pub(super) fn name(&self, owner: &Owner) -> &[u8] {
-        self.name_octets.get(owner.start as usize..owner.start as usize + usize::from(owner.len)).unwrap_or_default()
+        self.name_octets
+            .get(owner.start as usize..owner.start as usize + usize::from(owner.len))
+            .unwrap_or_default()
     }
 
     /// Data of a record.
     pub(super) fn data(&self, record: &Record) -> &[u8] {
-        self.data_octets.get(record.start as usize..record.start as usize + usize::from(record.len)).unwrap_or_default()
+        self.data_octets
+            .get(record.start as usize..record.start as usize + usize::from(record.len))
+            .unwrap_or_default()
     }
 
     /// Adds an owner, unless it is the one before.
@@ -173,7 +178,9 @@ struct File {
 impl Reader<'_, '_> {
     /// Reads one file to its end.
     fn file(&mut self, index: u16, origin: Vec<u8>, owner: Option<Vec<u8>>) {
-        let Some((_, text)) = self.files.get(usize::from(index)) else { return };
+        let Some((_, text)) = self.files.get(usize::from(index)) else {
+            return;
+        };
         let text = text.clone();
         let text = text.bytes();
         let mut file = File {
@@ -189,7 +196,11 @@ impl Reader<'_, '_> {
             line_start: 0,
         };
         if text.len() > TEXT_OCTETS_MAX {
-            self.diags.error(Some(place(index, start, text)), "the file is larger than 4 GiB", "split it with $INCLUDE");
+            self.diags.error(
+                Some(place(index, start, text)),
+                "the file is larger than 4 GiB",
+                "split it with $INCLUDE",
+            );
             return;
         }
         if text.starts_with(b"\xef\xbb\xbf") {
@@ -233,7 +244,11 @@ impl Reader<'_, '_> {
     /// Takes the owner of an entry that names it.
     fn set_owner(&mut self, file: &mut File, text: &[u8], token: &Token) -> Result<(), Wrong> {
         if token.quoted {
-            return Err(wrong(token, "the owner name stands in quotes", "write it without; escape blanks as \\032"));
+            return Err(wrong(
+                token,
+                "the owner name stands in quotes",
+                "write it without; escape blanks as \\032",
+            ));
         }
         file.scratch.clear();
         push_name(token.bytes(text), &file.origin, &mut file.scratch).map_err(|error| {
@@ -270,7 +285,9 @@ impl Reader<'_, '_> {
                 "the owner name is left out right behind $INCLUDE, where servers differ about it",
                 "write the owner name",
             )),
-            Some(owner) if !is_at_or_below(owner, self.apex) => Err(wrong(token, "the owner name before this line lies outside the zone", "")),
+            Some(owner) if !is_at_or_below(owner, self.apex) => {
+                Err(wrong(token, "the owner name before this line lies outside the zone", ""))
+            }
             Some(_) => Ok(()),
         }
     }
@@ -286,12 +303,19 @@ impl Reader<'_, '_> {
         }
         let at = tokens.first().map_or(Place::NONE, |token| place(file.index, token.spot(), text));
         let (Ok(start), true) = (u32::try_from(start), self.records.name_octets.len() < TEXT_OCTETS_MAX) else {
-            return Err(at_token(tokens, 0, "the zone is larger than this server can hold (4 GiB of data)".into(), ""));
+            return Err(at_token(
+                tokens,
+                0,
+                "the zone is larger than this server can hold (4 GiB of data)".into(),
+                "",
+            ));
         };
         let ttl = match ttl.or(self.default_ttl) {
             Some(ttl) => ttl,
             None => {
-                let (ttl, from) = self.last_ttl.map_or((TTL_FALLBACK, "a fallback"), |ttl| (ttl, "the last one stated"));
+                let (ttl, from) = self
+                    .last_ttl
+                    .map_or((TTL_FALLBACK, "a fallback"), |ttl| (ttl, "the last one stated"));
                 let message = format!("no TTL is given and no $TTL before it; {ttl} is taken, {from}");
                 if !std::mem::replace(&mut self.ttl_warned, true) {
                     self.diags.warning(at, message, None, "put a $TTL at the top of the file");
@@ -346,7 +370,11 @@ impl Reader<'_, '_> {
                 ));
             };
             if !is_data(rtype) {
-                return Err(wrong(token, format!("{rtype} is no type that a zone can hold"), "remove the record"));
+                return Err(wrong(
+                    token,
+                    format!("{rtype} is no type that a zone can hold"),
+                    "remove the record",
+                ));
             }
             return Ok((ttl, rtype, next));
         }
@@ -366,13 +394,23 @@ impl Reader<'_, '_> {
                     "write the records out (named-compilezone does it), they are read fast",
                 ));
             }
-            _ => return Err(wrong(first, "the directive is unknown", "known are $ORIGIN, $TTL and $INCLUDE; escape a name's dollar as \\$")),
+            _ => {
+                return Err(wrong(
+                    first,
+                    "the directive is unknown",
+                    "known are $ORIGIN, $TTL and $INCLUDE; escape a name's dollar as \\$",
+                ));
+            }
         };
         result?;
         if let Some(token) = tokens.get(most) {
             return Err(wrong(token, "this is one word too many for the directive", ""));
         }
-        if word == b"$INCLUDE" { self.include(file, text, tokens) } else { Ok(()) }
+        if word == b"$INCLUDE" {
+            self.include(file, text, tokens)
+        } else {
+            Ok(())
+        }
     }
 
     /// `$ORIGIN name`.
@@ -397,9 +435,17 @@ impl Reader<'_, '_> {
         };
         let path = super::text::unescape(token.bytes(text)).map_err(|error| wrong(token, error, ""))?;
         let path = String::from_utf8(path).map_err(|_| wrong(token, "the path is not UTF-8", ""))?;
-        let origin = if tokens.len() > 2 { name_of(text, tokens, 2, &file.origin)? } else { file.origin.clone() };
+        let origin = if tokens.len() > 2 {
+            name_of(text, tokens, 2, &file.origin)?
+        } else {
+            file.origin.clone()
+        };
         if self.open.len() > INCLUDE_DEPTH_MAX {
-            return Err(wrong(token, format!("$INCLUDE goes deeper than {INCLUDE_DEPTH_MAX} levels"), "does a file include itself?"));
+            return Err(wrong(
+                token,
+                format!("$INCLUDE goes deeper than {INCLUDE_DEPTH_MAX} levels"),
+                "does a file include itself?",
+            ));
         }
         let from = self.open.last().cloned().unwrap_or_default();
         let source = (self.include)(&path, &from).map_err(|error| wrong(token, format!("{path:?} cannot be included: {error}"), ""))?;
@@ -421,7 +467,9 @@ impl Reader<'_, '_> {
 /// Whether the wire name is `apex` or lies below it; cheap enough for every record.
 fn is_at_or_below(wire: &[u8], apex: &Name) -> bool {
     let apex = apex.wire();
-    let Some(head) = wire.len().checked_sub(apex.len()) else { return false };
+    let Some(head) = wire.len().checked_sub(apex.len()) else {
+        return false;
+    };
     let mut at = 0;
     while at < head {
         at += 1 + wire.get(at).copied().map_or(usize::MAX / 2, usize::from);
@@ -445,7 +493,11 @@ fn class_of(word: &str) -> Option<u16> {
 fn ttl_of(token: &Token, word: &[u8]) -> Result<u32, Wrong> {
     match period(word).filter(|_| !token.quoted) {
         Some(ttl) if ttl <= TTL_MAX => Ok(ttl),
-        Some(_) => Err(wrong(token, "the TTL is larger than 2147483647 (RFC 2181 section 8)", "a week is 1w")),
+        Some(_) => Err(wrong(
+            token,
+            "the TTL is larger than 2147483647 (RFC 2181 section 8)",
+            "a week is 1w",
+        )),
         None => Err(wrong(
             token,
             format!("{:?} is no TTL", String::from_utf8_lossy(word)),

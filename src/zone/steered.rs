@@ -11,7 +11,8 @@ use crate::model::{Diagnostic, Name, Rtype};
 pub fn check_steered(zone: &Zone, name: &Name, cname_possible: bool) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     if !name.is_at_or_below(zone.apex()) {
-        found.push(Diagnostic::error(None, format!("{name} does not lie in the zone {}", zone.apex())).hint("serve the zone that holds it"));
+        found
+            .push(Diagnostic::error(None, format!("{name} does not lie in the zone {}", zone.apex())).hint("serve the zone that holds it"));
         return found;
     }
     if name.is_wildcard() {
@@ -35,11 +36,15 @@ fn placed_in_authority(zone: &Zone, name: &Name, found: &mut Vec<Diagnostic>) {
     let mut at = Some(name.clone());
     while let Some(above) = at {
         let node = zone.node(&above);
-        if above != *zone.apex() && let Some(ns) = node.and_then(|node| node.rrset(Rtype::NS)) {
+        if above != *zone.apex()
+            && let Some(ns) = node.and_then(|node| node.rrset(Rtype::NS))
+        {
             let message = format!("{name} lies at or below {above}, which the zone delegates");
             found.push(Diagnostic::error(zone.location(ns.at), message).hint("remove the NS records, or serve the delegated zone here"));
         }
-        if above != *name && let Some(dname) = node.and_then(|node| node.rrset(Rtype::DNAME)) {
+        if above != *name
+            && let Some(dname) = node.and_then(|node| node.rrset(Rtype::DNAME))
+        {
             let message = format!("{name} lies below the DNAME record of {above}");
             found.push(Diagnostic::error(zone.location(dname.at), message).hint("remove the DNAME, or steer its target"));
         }
@@ -59,7 +64,8 @@ fn nothing_beside(zone: &Zone, name: &Name, node: &Node, cname_possible: bool, f
             let message = format!("the {rtype} record of the steered name {name} has address hints, which lead clients past the decision");
             found.push(Diagnostic::error(at, message).hint("remove ipv4hint and ipv6hint"));
         } else if cname_possible && name != zone.apex() {
-            let message = format!("{name} may be answered with a CNAME, and nothing can stand beside that; the zone file has its {rtype} record");
+            let message =
+                format!("{name} may be answered with a CNAME, and nothing can stand beside that; the zone file has its {rtype} record");
             found.push(Diagnostic::error(at, message).hint("remove the record, or give addresses as endpoints"));
         }
     }

@@ -47,7 +47,10 @@ pub(super) fn read(words: &mut text::Words<'_>, out: &mut Vec<u8>) -> Result<(),
         }
         let value = match value {
             Some(value) => {
-                let bare = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value);
+                let bare = value
+                    .strip_prefix(b"\"")
+                    .and_then(|value| value.strip_suffix(b"\""))
+                    .unwrap_or(value);
                 Some(text::unescape(bare).map_err(|error| fault(error.into()))?)
             }
             None => None,
@@ -104,7 +107,9 @@ fn value_of(key: u16, value: Option<&[u8]>) -> Result<Vec<u8>, String> {
             Some(_) => Err(format!("the parameter {name} takes no value")),
         };
     }
-    let value = value.filter(|value| !value.is_empty()).ok_or_else(|| format!("the parameter {name} needs a value"))?;
+    let value = value
+        .filter(|value| !value.is_empty())
+        .ok_or_else(|| format!("the parameter {name} needs a value"))?;
     let words = || std::str::from_utf8(value).unwrap_or("\u{fffd}").split(',');
     let wrong = |word: &str| format!("{word:?} is no value of the parameter {name}");
     let mut out = Vec::new();
@@ -162,9 +167,19 @@ fn split_list(value: &[u8]) -> Option<Vec<Vec<u8>>> {
 
 /// Cuts the first parameter off.
 fn split_first(wire: &[u8]) -> Option<(u16, &[u8], &[u8])> {
-    let [key_high, key_low, len_high, len_low, rest @ ..] = wire else { return None };
+    let [key_high, key_low, len_high, len_low, rest @ ..] = wire else {
+        return None;
+    };
     let (value, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes([*len_high, *len_low])))?;
     Some((u16::from_be_bytes([*key_high, *key_low]), value, rest))
+}
+
+/// The keys that `mandatory` lists.
+fn keys_in(value: &[u8]) -> impl Iterator<Item = u16> {
+    value
+        .chunks_exact(2)
+        .filter_map(|pair| <[u8; 2]>::try_from(pair).ok())
+        .map(u16::from_be_bytes)
 }
 
 /// Checks all parameters up to the end of the data and gives their length.
@@ -183,7 +198,7 @@ pub(super) fn check(wire: &[u8]) -> Result<usize, &'static str> {
         }
         check_value(key, value)?;
         if key == MANDATORY {
-            mandatory = value.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect();
+            mandatory = keys_in(value).collect();
         }
         keys.push(key);
         rest = more;
@@ -201,8 +216,8 @@ pub(super) fn check(wire: &[u8]) -> Result<usize, &'static str> {
 fn check_value(key: u16, value: &[u8]) -> Result<(), &'static str> {
     let good = match key {
         MANDATORY => {
-            let keys: Vec<u16> = value.chunks_exact(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).collect();
-            !keys.is_empty() && value.len() % 2 == 0 && !keys.contains(&MANDATORY) && keys.is_sorted_by(|a, b| a < b)
+            let keys: Vec<u16> = keys_in(value).collect();
+            !keys.is_empty() && value.len().is_multiple_of(2) && !keys.contains(&MANDATORY) && keys.is_sorted_by(|a, b| a < b)
         }
         ALPN => {
             let mut rest = value;
@@ -216,12 +231,16 @@ fn check_value(key: u16, value: &[u8]) -> Result<(), &'static str> {
         }
         NO_DEFAULT_ALPN | OHTTP => value.is_empty(),
         PORT => value.len() == 2,
-        IPV4_HINT => !value.is_empty() && value.len() % 4 == 0,
-        IPV6_HINT => !value.is_empty() && value.len() % 16 == 0,
+        IPV4_HINT => !value.is_empty() && value.len().is_multiple_of(4),
+        IPV6_HINT => !value.is_empty() && value.len().is_multiple_of(16),
         ECH => !value.is_empty(),
         _ => true,
     };
-    if good { Ok(()) } else { Err("a service parameter has a value that is none of its kind") }
+    if good {
+        Ok(())
+    } else {
+        Err("a service parameter has a value that is none of its kind")
+    }
 }
 
 /// Prints checked parameters, a blank before each.
@@ -231,7 +250,7 @@ pub(super) fn print(wire: &[u8], out: &mut String) {
         let _ = write!(out, " {}", key_name(key));
         match key {
             MANDATORY => {
-                let keys = value.chunks_exact(2).map(|pair| key_name(u16::from_be_bytes([pair[0], pair[1]])));
+                let keys = keys_in(value).map(key_name);
                 let _ = write!(out, "={}", keys.collect::<Vec<_>>().join(","));
             }
             ALPN => {
@@ -259,11 +278,19 @@ pub(super) fn print(wire: &[u8], out: &mut String) {
             }
             IPV4_HINT => {
                 let hints = value.chunks_exact(4).filter_map(|octets| <[u8; 4]>::try_from(octets).ok());
-                let _ = write!(out, "={}", hints.map(|octets| Ipv4Addr::from(octets).to_string()).collect::<Vec<_>>().join(","));
+                let _ = write!(
+                    out,
+                    "={}",
+                    hints.map(|octets| Ipv4Addr::from(octets).to_string()).collect::<Vec<_>>().join(",")
+                );
             }
             IPV6_HINT => {
                 let hints = value.chunks_exact(16).filter_map(|octets| <[u8; 16]>::try_from(octets).ok());
-                let _ = write!(out, "={}", hints.map(|octets| Ipv6Addr::from(octets).to_string()).collect::<Vec<_>>().join(","));
+                let _ = write!(
+                    out,
+                    "={}",
+                    hints.map(|octets| Ipv6Addr::from(octets).to_string()).collect::<Vec<_>>().join(",")
+                );
             }
             ECH => {
                 out.push('=');

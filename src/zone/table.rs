@@ -86,15 +86,7 @@ pub(super) fn fields(rtype: Rtype) -> Option<&'static [Field]> {
     let fields: &'static [Field] = match rtype {
         Rtype::A => &[A],
         Rtype::AAAA => &[Aaaa],
-        Rtype::NS
-        | Rtype::MD
-        | Rtype::MF
-        | Rtype::CNAME
-        | Rtype::MB
-        | Rtype::MG
-        | Rtype::MR
-        | Rtype::PTR
-        | Rtype::DNAME => &[Name],
+        Rtype::NS | Rtype::MD | Rtype::MF | Rtype::CNAME | Rtype::MB | Rtype::MG | Rtype::MR | Rtype::PTR | Rtype::DNAME => &[Name],
         Rtype::SOA => &[Name, Name, U32, Period, Period, Period, Period],
         Rtype::NULL => &[Opaque],
         Rtype::WKS => &[A, Services],

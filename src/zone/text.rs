@@ -91,8 +91,13 @@ impl<'t> Words<'t> {
     /// Takes a number or one of the mnemonics.
     pub(super) fn mnemonic<N: Copy + Into<u32>>(&mut self, what: &str, table: &[(&str, N)], max: u32) -> Result<u32, Fault> {
         let word = self.bare(what)?;
-        let known = table.iter().find(|(name, _)| name.as_bytes().eq_ignore_ascii_case(word)).map(|(_, value)| (*value).into());
-        known.or_else(|| number(word).filter(|&value| value <= max)).ok_or_else(|| self.wrong(what, word))
+        let known = table
+            .iter()
+            .find(|(name, _)| name.as_bytes().eq_ignore_ascii_case(word))
+            .map(|(_, value)| (*value).into());
+        known
+            .or_else(|| number(word).filter(|&value| value <= max))
+            .ok_or_else(|| self.wrong(what, word))
     }
 
     /// Takes all words that are left, joined: base 64 and hexadecimal may be broken by blanks.
@@ -258,7 +263,11 @@ pub(super) fn push_name(word: &[u8], origin: &[u8], out: &mut Vec<u8>) -> Result
         close_label(out, length_at)?;
         out.extend_from_slice(origin);
     }
-    if out.len() - start > NAME_OCTETS_MAX { Err(NameError::TooLong) } else { Ok(()) }
+    if out.len() - start > NAME_OCTETS_MAX {
+        Err(NameError::TooLong)
+    } else {
+        Ok(())
+    }
 }
 
 /// Writes the length octet of the label that was just appended.
@@ -319,7 +328,10 @@ mod tests {
         assert_eq!(read("\\256"), Err(NameError::BadEscape));
         assert_eq!(read(&"a".repeat(64)), Err(NameError::LabelTooLong(64)));
         let label = "a".repeat(63);
-        assert_eq!(read(&format!("{label}.{label}.{label}.{}", "b".repeat(50))), Err(NameError::TooLong));
+        assert_eq!(
+            read(&format!("{label}.{label}.{label}.{}", "b".repeat(50))),
+            Err(NameError::TooLong)
+        );
         assert!(read(&format!("{label}.{label}.{label}.{}", "b".repeat(49))).is_ok());
     }
 

@@ -49,7 +49,9 @@ pub(super) fn check_digest(rtype: Rtype, wire: &[u8]) -> Result<(), String> {
     if wanted == digest {
         return Ok(());
     }
-    Err(format!("the digest has {digest} octets; digest algorithm {algorithm} gives {wanted}"))
+    Err(format!(
+        "the digest has {digest} octets; digest algorithm {algorithm} gives {wanted}"
+    ))
 }
 
 /// Where the field that starts at `at` ends.

@@ -6,9 +6,17 @@ use crate::zone::{ERRORS_MAX, print_rdata};
 
 /// Every record of a zone as `owner ttl type data`, in order.
 fn records(loaded: &Loaded) -> Vec<String> {
-    let sets = loaded.zone.nodes().flat_map(|(name, node)| node.rrsets.iter().map(move |rrset| (name, rrset)));
-    sets.flat_map(|(name, rrset)| rrset.rdata.iter().map(move |rdata| format!("{name} {} {} {}", rrset.ttl, rrset.rtype, print_rdata(rrset.rtype, rdata))))
-        .collect()
+    let sets = loaded
+        .zone
+        .nodes()
+        .flat_map(|(name, node)| node.rrsets.iter().map(move |rrset| (name, rrset)));
+    sets.flat_map(|(name, rrset)| {
+        rrset
+            .rdata
+            .iter()
+            .map(move |rdata| format!("{name} {} {} {}", rrset.ttl, rrset.rtype, print_rdata(rrset.rtype, rdata)))
+    })
+    .collect()
 }
 
 /// Records behind the head.
@@ -24,11 +32,18 @@ fn check_errors(lines: &str, wanted: &[(usize, usize, &str)]) {
     let errors = read_lines(lines).expect_err(lines);
     let found: Vec<String> = errors
         .iter()
-        .map(|error| error.at.as_ref().map_or(format!("- {}", error.message), |at| format!("{}:{} {}", at.line - 4, at.column, error.message)))
+        .map(|error| {
+            error.at.as_ref().map_or(format!("- {}", error.message), |at| {
+                format!("{}:{} {}", at.line - 4, at.column, error.message)
+            })
+        })
         .collect();
     assert_eq!(found.len(), wanted.len(), "{lines}\n{}", show(&errors));
     for (found, (line, column, message)) in found.iter().zip(wanted) {
-        assert!(found.starts_with(&format!("{line}:{column} ")) && found.contains(message), "{lines}\n{found}\nwanted {line}:{column} {message}");
+        assert!(
+            found.starts_with(&format!("{line}:{column} ")) && found.contains(message),
+            "{lines}\n{found}\nwanted {line}:{column} {message}"
+        );
     }
 }
 
@@ -50,7 +65,11 @@ fn owners_ttls_and_classes_come_in_every_order() {
         ]
     );
     assert_eq!(loaded.warnings.len(), 1, "{}", show(&loaded.warnings));
-    assert!(loaded.warnings[0].message.contains("different TTLs; the lowest, 60"), "{}", show(&loaded.warnings));
+    assert!(
+        loaded.warnings[0].message.contains("different TTLs; the lowest, 60"),
+        "{}",
+        show(&loaded.warnings)
+    );
     assert_eq!(loaded.warnings[0].at.as_ref().unwrap().line, 6);
     assert_eq!(loaded.zone.soa().negative_ttl(), 5);
     assert_eq!(loaded.zone.rrset_count(), 9);
@@ -59,7 +78,10 @@ fn owners_ttls_and_classes_come_in_every_order() {
 #[test]
 fn parentheses_quotes_escapes_comments_and_line_ends() {
     let lines = "a TXT ( \"x;y\" ; comment\r\n z\\;\\032\\\"\r\n)\r\n;\r\n\r\nb\\.c TXT \"\\000\\255\u{e4}\"";
-    assert_eq!(read_records(lines), ["a.e. 300 TXT \"x;y\" \"z; \\\"\"", "b\\.c.e. 300 TXT \"\\000\\255\\195\\164\""]);
+    assert_eq!(
+        read_records(lines),
+        ["a.e. 300 TXT \"x;y\" \"z; \\\"\"", "b\\.c.e. 300 TXT \"\\000\\255\\195\\164\""]
+    );
 }
 
 #[test]
@@ -94,7 +116,10 @@ fn errors_point_at_the_word_and_reading_goes_on() {
 
 #[test]
 fn an_open_parenthesis_costs_one_entry() {
-    check_errors("a TXT ( x\n  y\nb TXT ( z )\nc BOGUS x", &[(1, 7, "not closed"), (4, 3, "no record type")]);
+    check_errors(
+        "a TXT ( x\n  y\nb TXT ( z )\nc BOGUS x",
+        &[(1, 7, "not closed"), (4, 3, "no record type")],
+    );
     check_errors("a TXT ( x", &[(1, 7, "not closed")]);
 }
 
@@ -103,26 +128,82 @@ fn limits_of_names_and_strings_are_exact() {
     let (label, string) = ("l".repeat(63), "s".repeat(255));
     let long = |last: usize| format!("{label}.{label}.{label}.{}", "m".repeat(last));
     assert_eq!(read_records(&format!("{label} TXT {string}\n{} TXT x", long(59))).len(), 2);
-    check_errors(&format!("{label}l TXT x\na TXT {string}s\n{} TXT x", long(60)), &[
-        (1, 1, "64 octets"),
-        (2, 7, "256 octets"),
-        (3, 1, "longer than 255"),
-    ]);
+    check_errors(
+        &format!("{label}l TXT x\na TXT {string}s\n{} TXT x", long(60)),
+        &[(1, 1, "64 octets"), (2, 7, "256 octets"), (3, 1, "longer than 255")],
+    );
 }
 
 #[test]
 fn bad_data_is_refused() {
     let cases = [
-        "a A 192.0.2.01", "a A \"192.0.2.1\"", "a NS \"ns.x.\"", "a AAAA ::g", "a TXT", "a HINFO x", "a CAA 0 is_sue x", "a CAA 0 issue",
-        "a DS 1 8 1 00", "a DS 1 8 2 0", "a DNSKEY 256 3 8 AR==", "a X25 12", "a X25 abcd", "a WKS 192.0.2.1 tcp nosuch", "a LOC 90 1 0 N 0 E 0m",
-        "a LOC 1 60 N 0 E 0m", "a LOC 1 N 181 E 0m", "a APL 1:192.0.2.0/33", "a APL 3:1/2", "a NULL x", "a TYPE65280 x", "a A \\# 3 010203",
-        "a A \\# 4 010203", "a A \\# 5 0102030405", "a MX \\# 3 0001c0", "a OPT \\# 0", "a TYPE251 \\# 0", "a ANY x", "a SVCB 1 . alpn=h2 alpn=h3",
-        "a SVCB 1 . mandatory=alpn", "a SVCB 1 . no-default-alpn", "a SVCB 1 . port=65536", "a SVCB 1 . alpn=", "a SVCB 1 . key65535=x",
-        "a SVCB 1 . nosuch=1", "a SVCB 1 . \"alpn=h2\"", "a SVCB 1 . key3=x", "a EUI48 00-00-5e-00-53", "a NID 1 0014:4fff:ff20", "a IPSECKEY 1 4 2 . AQ==",
-        "a IPSECKEY 1 0 2 x AQ==", "a RRSIG A 8 2 300 20230230000000 20230101000000 1 e. AQ==", "a NSEC3 1 0 1 a0 w A", "a NSEC3 1 0 1 a 00 A",
-        "a ZONEMD 1 1 1 00", "a SSHFP 1 1", "a TXT a\"b", "a TXT \"x\"\"y\"", "a 1h30 TXT x", "a -1 TXT x", "a 5 5 TXT x", "a IN IN TXT x",
-        "\"a\" TXT x", "( a TXT x )", "a NSAP 47.0005", "a NXT b A TYPE128", "a CERT 1 2", "$GENERATE 1-2 a$ A 192.0.2.1", "$BOGUS", "$TTL", "$TTL x",
-        "$ORIGIN", "$ORIGIN a b", "$ORIGIN a..b", "$INCLUDE", "$INCLUDE nosuch", "\u{feff}",
+        "a A 192.0.2.01",
+        "a A \"192.0.2.1\"",
+        "a NS \"ns.x.\"",
+        "a AAAA ::g",
+        "a TXT",
+        "a HINFO x",
+        "a CAA 0 is_sue x",
+        "a CAA 0 issue",
+        "a DS 1 8 1 00",
+        "a DS 1 8 2 0",
+        "a DNSKEY 256 3 8 AR==",
+        "a X25 12",
+        "a X25 abcd",
+        "a WKS 192.0.2.1 tcp nosuch",
+        "a LOC 90 1 0 N 0 E 0m",
+        "a LOC 1 60 N 0 E 0m",
+        "a LOC 1 N 181 E 0m",
+        "a APL 1:192.0.2.0/33",
+        "a APL 3:1/2",
+        "a NULL x",
+        "a TYPE65280 x",
+        "a A \\# 3 010203",
+        "a A \\# 4 010203",
+        "a A \\# 5 0102030405",
+        "a MX \\# 3 0001c0",
+        "a OPT \\# 0",
+        "a TYPE251 \\# 0",
+        "a ANY x",
+        "a SVCB 1 . alpn=h2 alpn=h3",
+        "a SVCB 1 . mandatory=alpn",
+        "a SVCB 1 . no-default-alpn",
+        "a SVCB 1 . port=65536",
+        "a SVCB 1 . alpn=",
+        "a SVCB 1 . key65535=x",
+        "a SVCB 1 . nosuch=1",
+        "a SVCB 1 . \"alpn=h2\"",
+        "a SVCB 1 . key3=x",
+        "a EUI48 00-00-5e-00-53",
+        "a NID 1 0014:4fff:ff20",
+        "a IPSECKEY 1 4 2 . AQ==",
+        "a IPSECKEY 1 0 2 x AQ==",
+        "a RRSIG A 8 2 300 20230230000000 20230101000000 1 e. AQ==",
+        "a NSEC3 1 0 1 a0 w A",
+        "a NSEC3 1 0 1 a 00 A",
+        "a ZONEMD 1 1 1 00",
+        "a SSHFP 1 1",
+        "a TXT a\"b",
+        "a TXT \"x\"\"y\"",
+        "a 1h30 TXT x",
+        "a -1 TXT x",
+        "a 5 5 TXT x",
+        "a IN IN TXT x",
+        "\"a\" TXT x",
+        "( a TXT x )",
+        "a NSAP 47.0005",
+        "a NXT b A TYPE128",
+        "a CERT 1 2",
+        "$GENERATE 1-2 a$ A 192.0.2.1",
+        "$BOGUS",
+        "$TTL",
+        "$TTL x",
+        "$ORIGIN",
+        "$ORIGIN a b",
+        "$ORIGIN a..b",
+        "$INCLUDE",
+        "$INCLUDE nosuch",
+        "\u{feff}",
     ];
     for case in cases {
         assert!(read_lines(case).is_err(), "{case}");
@@ -135,7 +216,10 @@ fn bad_data_is_refused() {
 fn rules_of_the_whole_zone() {
     check_errors("@ SOA ns.x. h.x. 2 2 3 4 5", &[(1, 1, "more than one SOA")]);
     check_errors("a SOA ns.x. h.x. 2 2 3 4 5", &[(1, 1, "not the apex")]);
-    check_errors("a CNAME b\na TXT x\nb CNAME c\nb CNAME d", &[(4, 1, "more than one CNAME"), (1, 1, "a CNAME stands alone")]);
+    check_errors(
+        "a CNAME b\na TXT x\nb CNAME c\nb CNAME d",
+        &[(4, 1, "more than one CNAME"), (1, 1, "a CNAME stands alone")],
+    );
     check_errors("a DNAME b.\na DNAME c.\n", &[(2, 1, "more than one DNAME")]);
     check_errors("a DNAME b.\na CNAME c.\n", &[(2, 1, "a CNAME stands alone")]);
     check_errors("a DNAME b.\nx.a A 192.0.2.1\n", &[(2, 1, "below the DNAME")]);
@@ -148,7 +232,12 @@ fn servers_in_the_zone_have_addresses() {
     check_errors("a NS b.a", &[(1, 1, "b.a.e., which has no address")]);
     check_errors("a NS b", &[(1, 1, "b.e., which has no address")]);
     check_errors("a NS b\nb CNAME c.", &[(1, 1, "which is an alias")]);
-    for good in ["a NS b.a\nb.a AAAA ::1", "a NS b.c\nc NS x.", "a NS b.w\n*.w A 192.0.2.1", "a NS b."] {
+    for good in [
+        "a NS b.a\nb.a AAAA ::1",
+        "a NS b.c\nc NS x.",
+        "a NS b.w\n*.w A 192.0.2.1",
+        "a NS b.",
+    ] {
         assert!(read_lines(good).is_ok(), "{good}");
     }
     let errors = read_text("@ SOA ns h 1 2 3 4 5\n@ NS ns\n").unwrap_err();
@@ -168,7 +257,12 @@ fn a_zone_needs_soa_and_ns_but_an_unread_line_may_be_it() {
 fn duplicates_are_dropped_with_a_warning() {
     let loaded = read_lines("a A 192.0.2.1\nA A 192.0.2.1\nb MX 1 Mail.X.\nb MX 1 mail.x.").unwrap();
     assert_eq!(loaded.warnings.len(), 2, "{}", show(&loaded.warnings));
-    assert!(loaded.warnings.iter().all(|warning| warning.severity == Severity::Warning && warning.message.contains("given twice")));
+    assert!(
+        loaded
+            .warnings
+            .iter()
+            .all(|warning| warning.severity == Severity::Warning && warning.message.contains("given twice"))
+    );
     assert_eq!(loaded.zone.node(&name("b.e.")).unwrap().rrset(Rtype::MX).unwrap().rdata.len(), 1);
 }
 
@@ -176,7 +270,10 @@ fn duplicates_are_dropped_with_a_warning() {
 fn missing_ttls_are_filled_and_said() {
     let loaded = read_text("@ SOA ns.x. h.x. 1 2 3 4 5\n@ 77 NS ns.x.\na A 192.0.2.1").unwrap();
     let found = records(&loaded);
-    assert!(found[0].contains(" 77 NS ") && found[1].contains(" 3600 SOA ") && found[2].contains(" 77 A "), "{found:?}");
+    assert!(
+        found[0].contains(" 77 NS ") && found[1].contains(" 3600 SOA ") && found[2].contains(" 77 A "),
+        "{found:?}"
+    );
     assert_eq!(loaded.warnings.len(), 1, "{}", show(&loaded.warnings));
 }
 
@@ -217,14 +314,17 @@ fn includes_have_their_own_origin_and_their_errors_their_own_file() {
         })
     };
     let loaded = read(&source(&text), &name("e."), &mut include).unwrap();
-    assert_eq!(records(&loaded).split_off(2), [
-        "a.e. 300 TXT \"a\"",
-        "a.e. 300 TXT \"inherited\"",
-        "b.e. 9 TXT \"b\"",
-        "c.e. 9 TXT \"c\"",
-        "x.sub.e. 300 TXT \"x\"",
-        "z.y.sub.e. 300 TXT \"z\"",
-    ]);
+    assert_eq!(
+        records(&loaded).split_off(2),
+        [
+            "a.e. 300 TXT \"a\"",
+            "a.e. 300 TXT \"inherited\"",
+            "b.e. 9 TXT \"b\"",
+            "c.e. 9 TXT \"c\"",
+            "x.sub.e. 300 TXT \"x\"",
+            "z.y.sub.e. 300 TXT \"z\"",
+        ]
+    );
     assert_eq!(asked, ["one from test.zone", "deep from dir/one", "two from test.zone"]);
     let at = loaded.zone.node(&name("z.y.sub.e.")).unwrap().rrsets[0].at;
     assert_eq!(loaded.zone.location(at).unwrap().to_string(), "dir/deep:1:1");
@@ -253,7 +353,12 @@ fn includes_end() {
     let errors = read(&source(&format!("{HEAD}$INCLUDE next")), &name("e."), &mut deeper).unwrap_err();
     assert_eq!((count, errors.len()), (10, 1), "{}", show(&errors));
     assert!(errors[0].message.contains("deeper than 10"), "{}", show(&errors));
-    let mut itself = |path: &str, _: &str| Ok(Source { path: path.into(), text: Vec::new() });
+    let mut itself = |path: &str, _: &str| {
+        Ok(Source {
+            path: path.into(),
+            text: Vec::new(),
+        })
+    };
     let errors = read(&source(&format!("{HEAD}$INCLUDE test.zone")), &name("e."), &mut itself).unwrap_err();
     assert!(errors[0].message.contains("includes itself"), "{}", show(&errors));
 }

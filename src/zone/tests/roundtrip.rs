@@ -13,7 +13,11 @@ pub(super) const SAMPLES: &[(&str, &str, &str)] = &[
     ("MD", "a.", ""),
     ("MF", "a.", ""),
     ("CNAME", "a\\.b.e.", ""),
-    ("SOA", "ns.e. h\\.m.e. 2024010101 1h 15m 1w 5m", "ns.e. h\\.m.e. 2024010101 3600 900 604800 300"),
+    (
+        "SOA",
+        "ns.e. h\\.m.e. 2024010101 1h 15m 1w 5m",
+        "ns.e. h\\.m.e. 2024010101 3600 900 604800 300",
+    ),
     ("MB", "a.", ""),
     ("MG", "a.", ""),
     ("MR", "a.", ""),
@@ -39,9 +43,21 @@ pub(super) const SAMPLES: &[(&str, &str, &str)] = &[
     ("KEY", "49152 3 0", ""),
     ("PX", "10 a. b.", ""),
     ("AAAA", "2001:DB8::1", "2001:db8::1"),
-    ("LOC", "42 21 54 N 71 06 18 W -24m 30m", "42 21 54.000 N 71 6 18.000 W -24.00m 30.00m 10000.00m 10.00m"),
-    ("LOC", "52 N 180 0 0.001 E 0", ""),
-    ("LOC", "90 S 180 W 42849672.95m 90000000m 0.05m 0m", "90 0 0.000 S 180 0 0.000 W 42849672.95m 90000000.00m 0.05m 0.00m"),
+    (
+        "LOC",
+        "42 21 54 N 71 06 18 W -24m 30m",
+        "42 21 54.000 N 71 6 18.000 W -24.00m 30.00m 10000.00m 10.00m",
+    ),
+    (
+        "LOC",
+        "52 N 179 59 59.999 E 0",
+        "52 0 0.000 N 179 59 59.999 E 0.00m 1.00m 10000.00m 10.00m",
+    ),
+    (
+        "LOC",
+        "90 S 180 W 42849672.95m 90000000m 0.05m 0m",
+        "90 0 0.000 S 180 0 0.000 W 42849672.95m 90000000.00m 0.05m 0.00m",
+    ),
     ("NXT", "a. A MX TYPE127", ""),
     ("SRV", "1 2 443 a.", ""),
     ("NAPTR", "100 50 \"s\" \"z3950+I2L+I2C\" \"\" _z3950._tcp.e.", ""),
@@ -51,17 +67,29 @@ pub(super) const SAMPLES: &[(&str, &str, &str)] = &[
     ("APL", "1:192.0.2.0/24 !2:2001:db8::/32 1:0.0.0.0/0", ""),
     ("APL", "", ""),
     ("DS", "60485 5 1 2BB183AF5F22588179A53B0A98631FAD1A292118", ""),
-    ("SSHFP", "2 1 123456789abcdef67890123456789abcdef67890", "2 1 123456789ABCDEF67890123456789ABCDEF67890"),
+    (
+        "SSHFP",
+        "2 1 123456789abcdef67890123456789abcdef67890",
+        "2 1 123456789ABCDEF67890123456789ABCDEF67890",
+    ),
     ("IPSECKEY", "10 0 2 . AQID", ""),
     ("IPSECKEY", "10 1 2 192.0.2.1 AQID", ""),
     ("IPSECKEY", "10 2 2 2001:db8::1 AQID", ""),
     ("IPSECKEY", "10 3 0 gw.e.", ""),
-    ("RRSIG", "TYPE65280 13 2 1h 21060207062815 0 1 e. AQID", "TYPE65280 13 2 3600 21060207062815 19700101000000 1 e. AQID"),
+    (
+        "RRSIG",
+        "TYPE65280 13 2 1h 21060207062815 0 1 e. AQID",
+        "TYPE65280 13 2 3600 21060207062815 19700101000000 1 e. AQID",
+    ),
     ("NSEC", "a. A RRSIG TYPE1234", ""),
     ("NSEC", "a.", ""),
     ("DNSKEY", "257 3 13 AQ ID", "257 3 13 AQID"),
     ("DHCID", "AAIBY2/AuCccgoJbsaxcQc9TUapptP69lOjxfNuVAA2kjEA=", ""),
-    ("NSEC3", "1 1 12 aabbccdd 2t7b4g4vsa5smi47k61mv5bv1a22bojr MX RRSIG", "1 1 12 AABBCCDD 2T7B4G4VSA5SMI47K61MV5BV1A22BOJR MX RRSIG"),
+    (
+        "NSEC3",
+        "1 1 12 aabbccdd 2t7b4g4vsa5smi47k61mv5bv1a22bojr MX RRSIG",
+        "1 1 12 AABBCCDD 2T7B4G4VSA5SMI47K61MV5BV1A22BOJR MX RRSIG",
+    ),
     ("NSEC3", "1 0 0 - 2T7B4G4VSA5SMI47K61MV5BV1A22BOJR", ""),
     ("NSEC3PARAM", "1 0 12 -", ""),
     ("TLSA", "3 1 1 00FF", ""),
@@ -101,16 +129,20 @@ fn every_type_reads_and_prints() {
         let wire = parse_rdata(rtype, text, &name("e.")).unwrap_or_else(|error| panic!("{rtype} {text}: {error}"));
         wire::check(rtype, &wire).unwrap_or_else(|error| panic!("{rtype} {text}: {error}"));
         let again = print_rdata(rtype, &wire);
-        if *text != "52 N 180 0 0.001 E 0" {
-            assert_eq!(again, if printed.is_empty() { text } else { printed }, "{rtype}");
-        }
+        assert_eq!(again, if printed.is_empty() { *text } else { *printed }, "{rtype}");
         assert_eq!(parse_rdata(rtype, &again, &name("x.")).as_deref(), Ok(&*wire), "{rtype} {again}");
         // RFC 3597 §5: the same octets, written so.
         let hex: String = wire.iter().map(|octet| format!("{octet:02x}")).collect();
         let generic = format!("\\# {} {hex}", wire.len());
-        assert_eq!(parse_rdata(rtype, &generic, &name("e.")).as_deref(), Ok(&*wire), "{rtype} {generic}");
+        assert_eq!(
+            parse_rdata(rtype, &generic, &name("e.")).as_deref(),
+            Ok(&*wire),
+            "{rtype} {generic}"
+        );
     }
-    let missing: Vec<Rtype> = known().filter(|rtype| !SAMPLES.iter().any(|(sample, ..)| Rtype::parse(sample) == Some(*rtype))).collect();
+    let missing: Vec<Rtype> = known()
+        .filter(|rtype| !SAMPLES.iter().any(|(sample, ..)| Rtype::parse(sample) == Some(*rtype)))
+        .collect();
     assert!(missing.is_empty(), "types without a sample: {missing:?}");
 }
 
@@ -154,7 +186,20 @@ fn seeded_smoke_run_of_the_fuzz_body() {
         state ^= state << 17;
         (state % below as u64) as usize
     };
-    let pieces: [&[u8]; 12] = [b"(", b")", b"\"", b"\\", b"\n", b"\r", b";", b"$INCLUDE x\n", b"\\# 2 0102", b"\\256", b" ", b"="];
+    let pieces: [&[u8]; 12] = [
+        b"(",
+        b")",
+        b"\"",
+        b"\\",
+        b"\n",
+        b"\r",
+        b";",
+        b"$INCLUDE x\n",
+        b"\\# 2 0102",
+        b"\\256",
+        b" ",
+        b"=",
+    ];
     for _ in 0..1_500 {
         let mut bytes = good.clone();
         for _ in 0..=random(4) {
@@ -174,11 +219,16 @@ proptest! {
     #[test]
     fn any_octets_of_any_type_print_and_read_back(rtype in prop::sample::select(known().collect::<Vec<_>>()), octets in prop::collection::vec(any::<u8>(), 0..60)) {
         let text = print_rdata(rtype, &octets);
+        for range in super::super::compressible_names(rtype, &octets) {
+            prop_assert!(range.end <= octets.len());
+        }
         match wire::check(rtype, &octets) {
-            Ok(()) => prop_assert_eq!(parse_rdata(rtype, &text, &name("e.")).as_deref(), Ok(&*octets), "{}", text),
+            Ok(()) => {
+                let back = parse_rdata(rtype, &text, &name("e.")).map(Vec::from);
+                prop_assert_eq!(back, Ok(octets), "{}", text);
+            }
             Err(_) => prop_assert!(parse_rdata(rtype, &text, &name("e.")).is_err()),
         }
-        for _ in super::super::compressible_names(rtype, &octets) {}
     }
 
     #[test]
@@ -192,7 +242,8 @@ proptest! {
         }
         let text = print_rdata(rtype, &octets);
         if wire::check(rtype, &octets).is_ok() {
-            prop_assert_eq!(parse_rdata(rtype, &text, &name("e.")).as_deref(), Ok(&*octets), "{}", text);
+            let back = parse_rdata(rtype, &text, &name("e.")).map(Vec::from);
+            prop_assert_eq!(back, Ok(octets), "{}", text);
         }
     }
 

@@ -11,8 +11,14 @@ fn check(lines: &str, steered: &str, cname_possible: bool) -> String {
 #[test]
 fn addresses_and_aliases_in_the_file_are_errors_with_their_place() {
     let found = check("shop A 192.0.2.1\nshop AAAA ::1\nshop TXT x", "Shop.e.", false);
-    assert!(found.contains("test.zone:5:1: error: Shop.e. is steered, but the zone file has its A record too"), "{found}");
-    assert!(found.contains("test.zone:6:1: error: Shop.e. is steered, but the zone file has its AAAA record too"), "{found}");
+    assert!(
+        found.contains("test.zone:5:1: error: Shop.e. is steered, but the zone file has its A record too"),
+        "{found}"
+    );
+    assert!(
+        found.contains("test.zone:6:1: error: Shop.e. is steered, but the zone file has its AAAA record too"),
+        "{found}"
+    );
     assert!(!found.contains("TXT"), "{found}");
     assert!(check("shop CNAME x.", "shop.e.", false).contains("its CNAME record too"));
 }
