@@ -85,14 +85,14 @@ fn steered_names_lie_in_a_zone(spec: &Spec, findings: &mut Findings<'_>) {
         .collect();
     let unreadable = spec.zones.iter().any(|zone| zone.name.is_none());
     for name in spec.apps.iter().flat_map(AppSpec::names) {
-        if name.value.labels().any(|label| label == b"*") {
+        if name.value.is_wildcard() {
             let note = findings.error(name.span, format!("a steered name may not be a wildcard: {}", name.value));
             note.hint("steer a plain name and put `*.… CNAME` onto it in the zone file");
         }
         if zone_of(&apexes, &name.value).is_some() || unreadable {
             continue;
         }
-        let note = findings.error(name.span, format!("{} lies in no zone of this server", name.value));
+        let note = findings.absent(name.span, format!("{} lies in no zone of this server", name.value));
         match apexes.len() {
             0 => note.hint("add a [[zone]] with its name and file"),
             _ => {
@@ -166,28 +166,32 @@ fn listeners_do_not_collide(spec: &Spec, findings: &mut Findings<'_>) {
         // Port 0 is another port each time.
         let earlier = first.get(&address.value).filter(|_| address.value.port() != 0);
         match earlier {
-            Some(earlier) => drop(
-                findings
-                    .error(address.span, format!("{} stands twice", address.value))
-                    .related(earlier.span, "first here"),
-            ),
+            Some(earlier) => {
+                let note = findings.error(address.span, format!("{} stands twice", address.value));
+                note.related(earlier.span, "first here");
+            }
             None => drop(first.insert(address.value, address)),
         }
         if address.value.ip().is_multicast() {
             findings.error(address.span, "DNS is not served on a multicast address");
         }
     }
-    if let Some(api) = &spec.api.listen {
-        // DNS listens on TCP too.
-        let same = |dns: &&At<SocketAddr>| {
-            let covers = dns.value.ip() == api.value.ip() || dns.value.ip().is_unspecified() && dns.value.is_ipv4() == api.value.is_ipv4();
-            covers && dns.value.port() == api.value.port() && api.value.port() != 0
+    // DNS listens on TCP too.
+    let api = spec
+        .api
+        .listen
+        .as_ref()
+        .map_or_else(build::default_api_listen, |listen| listen.value);
+    let same = |dns: &&At<SocketAddr>| {
+        let covers = dns.value.ip() == api.ip() || dns.value.ip().is_unspecified() && dns.value.is_ipv4() == api.is_ipv4();
+        covers && dns.value.port() == api.port() && api.port() != 0
+    };
+    if let Some(dns) = listen.value.iter().find(same) {
+        let message = format!("DNS over TCP cannot listen where the API does, {api}");
+        match &spec.api.listen {
+            Some(api) => findings.error(dns.span, message).related(api.span, "the API is here"),
+            None => findings.error(dns.span, message).hint("that is its default; set `listen` in [api]"),
         };
-        if let Some(dns) = listen.value.iter().find(same) {
-            findings
-                .error(api.span, "the API cannot listen where DNS does")
-                .related(dns.span, "DNS over TCP is here");
-        }
     }
     if listen.value.is_empty() {
         findings.error(listen.span, "`listen` must name at least one address");
@@ -202,13 +206,13 @@ fn api_beyond_loopback_is_guarded(spec: &Spec, findings: &mut Findings<'_>) {
     };
     if api.token_file.is_none() {
         findings
-            .error(listen.span, "an API beyond loopback needs `token-file`")
+            .absent(listen.span, "an API beyond loopback needs `token-file`")
             .hint("everybody who reaches it could move traffic; or listen on 127.0.0.1");
     }
     let plaintext = api.allow_plaintext.as_ref().is_some_and(|allow| allow.value);
     if api.tls.is_none() && !api.tls_bad && !plaintext {
         findings
-            .error(listen.span, "an API beyond loopback needs `tls`")
+            .absent(listen.span, "an API beyond loopback needs `tls`")
             .hint("tls = { cert = \"…\", key = \"…\" }, or allow-plaintext = true behind a proxy that does TLS");
     }
 }
@@ -218,7 +222,7 @@ fn regions_are_declared(spec: &Spec, app: &AppSpec, findings: &mut Findings<'_>)
     let declared: BTreeSet<&str> = spec.regions.iter().map(|region| region.id.value.as_str()).collect();
     for region in app.region_ids().iter().filter(|region| !declared.contains(region.value.as_str())) {
         let shown = shorten(&region.value);
-        let note = findings.error(region.span, format!("the region `{shown}` is not declared"));
+        let note = findings.absent(region.span, format!("the region `{shown}` is not declared"));
         match nearest(&region.value, declared.iter().copied()) {
             Some(near) => note.hint(format!("did you mean \"{near}\"?")),
             None => note.hint(format!("add [region.{shown}]")),
@@ -279,7 +283,7 @@ fn every_region_has_endpoints(app: &AppSpec, findings: &mut Findings<'_>) {
         match has(&region.value) {
             None => drop(
                 findings
-                    .error(region.span, format!("the region `{shown}` has no endpoints"))
+                    .absent(region.span, format!("the region `{shown}` has no endpoints"))
                     .hint(format!("add {shown} = [\"…\"] below [app.{}.endpoints]", app.id.value)),
             ),
             Some((id, endpoints)) if endpoints.value.is_empty() && !app.endpoints_bad.contains(&id.value) => {
@@ -414,14 +418,14 @@ fn require_is_reachable(app: &AppSpec, findings: &mut Findings<'_>) {
         return;
     };
     let counting = app.counting_probes();
-    if let Require::AtLeast(wanted) = require.value {
-        if wanted > counting {
-            let message = format!(
-                "`require = {wanted}` can never be met: {counting} of {} probes count",
-                app.probes.len()
-            );
-            findings.error(require.span, message);
-        }
+    if let Require::AtLeast(wanted) = require.value
+        && wanted > counting
+    {
+        let message = format!(
+            "`require = {wanted}` can never be met: {counting} of {} probes count",
+            app.probes.len()
+        );
+        findings.absent(require.span, message);
     }
 }
 
@@ -437,12 +441,12 @@ fn policy_has_its_evidence(app: &AppSpec, findings: &mut Findings<'_>) {
     let word = failover.value.as_str();
     if app.counting_probes() == 0 {
         let message = format!("`failover = \"{word}\"` needs a probe that counts");
-        findings.error(failover.span, message).hint(format!(
+        findings.absent(failover.span, message).hint(format!(
             "add [[app.{}.probe]], or let operators decide: failover = \"manual\"",
             app.id.value
         ));
     } else if failover.value == Failover::Follow && !app.probes.iter().any(ProbeEntry::may_report_role) {
-        let note = findings.error(
+        let note = findings.absent(
             failover.span,
             "`failover = \"follow\"` needs a probe that says which region is active",
         );

@@ -196,7 +196,13 @@ pub(super) fn nearest<'w>(word: &str, words: impl IntoIterator<Item = &'w str>) 
         return None;
     }
     let word_plain = plain(word);
-    let rated = words.into_iter().map(|other| (distance(&word_plain, &plain(other)), other));
+    let rated = words.into_iter().map(|other| {
+        let other_plain = plain(other);
+        // The beginning of a word, long enough not to be chance: `auto`.
+        let begins = word_plain.len() >= 3 && other_plain.len() > word_plain.len() && other_plain.starts_with(&word_plain);
+        let distance = distance(&word_plain, &other_plain);
+        (if begins { distance.min(1) } else { distance }, other)
+    });
     let (distance, best) = rated.min_by_key(|(distance, _)| *distance)?;
     let longest = word.chars().count().max(best.chars().count());
     (distance <= (longest / 3).max(1)).then_some(best)
@@ -249,6 +255,7 @@ mod tests {
             ("when_all_down", Some("when-all-down")),
             ("endpoint", Some("endpoints")),
             ("probes", Some("probe")),
+            ("fail", Some("failover")),
             ("zebra", None),
         ] {
             assert_eq!(nearest(typed, keys.iter().copied()), meant, "{typed}");

@@ -9,7 +9,7 @@
 //!
 //! Owns the keys ([`KEYS`]), their defaults and ranges, the rules between them (`checks`, one function a
 //! rule), the files that belong to a set ([`load`]), and what a reload may change ([`restart_keys`],
-//! [`removal`]). Invariants: nothing stops at the first error; no [`Config`] comes out of a set with an
+//! [`removal`], [`forgotten_serials`]). Invariants: nothing stops at the first error; no [`Config`] comes out of a set with an
 //! error; the same bytes give the same findings and the same config; no input panics. A folder is never
 //! guessed: every path in a config is relative to the config file.
 //!
@@ -18,7 +18,9 @@
 
 mod build;
 mod checks;
+pub mod fuzz;
 mod keys;
+mod load;
 mod probe;
 mod reload;
 mod source;
@@ -27,7 +29,8 @@ mod table;
 mod value;
 
 pub use keys::KEYS;
-pub use reload::restart_keys;
+pub use load::{Loaded, ReadFile, load};
+pub use reload::{GUARD_RRSETS_MIN, Removal, Served, forgotten_serials, removal, restart_keys};
 
 use crate::model::{Diagnostic, DnsListen, Fleet, Location, Name};
 use std::net::SocketAddr;

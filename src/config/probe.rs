@@ -233,7 +233,9 @@ fn url(value: &DeValue<'_>) -> Result<url::Url, Bad> {
     }
     // A password in the config would be shown by `check`, the API and the logs.
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(Bad::new("must not hold a user or a password").hint("it would be shown; let the health page need none"));
+        return Err(Bad::new("must not hold a user or a password")
+            .hint("it would be shown; let the health page need none")
+            .secret());
     }
     if url.host_str().is_none_or(str::is_empty) || url.port() == Some(0) {
         return Err(wrong("it names no host and port to ask".to_owned()));
@@ -411,10 +413,11 @@ fn read_dns(table: &mut Table<'_>, findings: &mut Findings<'_>) -> Option<ProbeK
         expected_rcode = or_default(&inner, "rcode", written, rcode::NOERROR);
         let written = inner.array(findings, "data", "an array of strings", value::filled_text);
         data = or_default(&inner, "data", written, Vec::new()).map(|data| data.into_iter().map(|one| one.value).collect());
-        if let (Some(code), Some(data)) = (expected_rcode, &data) {
-            if code != rcode::NOERROR && !data.is_empty() {
-                findings.error(inner.key_span("data"), "`data` is looked for in answers with NOERROR only");
-            }
+        if let (Some(code), Some(data)) = (expected_rcode, &data)
+            && code != rcode::NOERROR
+            && !data.is_empty()
+        {
+            findings.error(inner.key_span("data"), "`data` is looked for in answers with NOERROR only");
         }
         inner.finish(findings);
     }

@@ -128,12 +128,34 @@ pub(super) struct Findings<'s> {
     source: &'s SourceText,
     /// What was found so far.
     list: Vec<Diagnostic>,
+    /// Whether the text is broken TOML, so that parts of it may be lost.
+    broken: bool,
 }
 
 impl<'s> Findings<'s> {
     /// Nothing found yet.
     pub(super) fn new(source: &'s SourceText) -> Findings<'s> {
-        Findings { source, list: Vec::new() }
+        Findings {
+            source,
+            list: Vec::new(),
+            broken: false,
+        }
+    }
+
+    /// From now on nothing is reported as absent: what is not there may have been lost to a syntax error.
+    pub(super) fn text_is_broken(&mut self) {
+        self.broken = true;
+    }
+
+    /// Adds an error about something that is not there.
+    pub(super) fn absent(&mut self, span: Span, message: impl Into<String>) -> Note<'_> {
+        if self.broken {
+            return Note {
+                source: self.source,
+                finding: None,
+            };
+        }
+        self.error(span, message)
     }
 
     /// Adds an error; hints and second places are added to what is returned.
@@ -161,6 +183,11 @@ impl<'s> Findings<'s> {
         }
     }
 
+    /// The place of a span.
+    pub(super) fn locate(&self, span: Span) -> Location {
+        self.source.locate(span.start)
+    }
+
     /// Everything found, in the order of the text; one finding is told once.
     pub(super) fn finish(mut self) -> Vec<Diagnostic> {
         self.list.sort_by(|one, other| one.at.cmp(&other.at));
@@ -182,6 +209,14 @@ impl Note<'_> {
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         if let Some(finding) = self.finding.as_mut() {
             finding.hint = Some(hint.into());
+        }
+        self
+    }
+
+    /// Leaves out the line, because it holds a secret.
+    pub(super) fn without_snippet(mut self) -> Self {
+        if let Some(finding) = self.finding.as_mut() {
+            finding.snippet = None;
         }
         self
     }

@@ -90,6 +90,9 @@ pub(super) struct RegionSpec {
     pub(super) title: Option<At<String>>,
 }
 
+/// A region and its endpoints, each with its place.
+pub(super) type RegionEndpoints = (At<String>, At<Vec<At<Endpoint>>>);
+
 /// One `[app.…]`.
 #[derive(Debug)]
 pub(super) struct AppSpec {
@@ -116,7 +119,7 @@ pub(super) struct AppSpec {
     /// `paired`: region and name.
     pub(super) paired: Vec<(At<String>, At<Name>)>,
     /// `endpoints`: region and endpoints.
-    pub(super) endpoints: Vec<(At<String>, At<Vec<At<Endpoint>>>)>,
+    pub(super) endpoints: Vec<RegionEndpoints>,
     /// Regions whose endpoints were there but wrong in part, so that nobody is told to add them.
     pub(super) endpoints_bad: Vec<String>,
     /// Every `[[app.….probe]]`.
@@ -154,6 +157,9 @@ pub(super) fn read(source: &SourceText, findings: &mut Findings<'_>) -> Option<S
         let span: Span = error.span().unwrap_or(0..0).into();
         let message = error.message().trim().replace('\n', "; ");
         let duplicate = message == "duplicate key";
+        if !duplicate {
+            findings.text_is_broken();
+        }
         let mut finding = crate::model::Diagnostic::error(None, format!("TOML: {message}"));
         if let Some(earlier) = duplicate.then(|| source.earlier_definition(span)).flatten() {
             finding = finding.related(earlier, "first defined here");
@@ -161,8 +167,11 @@ pub(super) fn read(source: &SourceText, findings: &mut Findings<'_>) -> Option<S
         findings.push(span, finding);
     }
     let mut table = Table::new(root.get_ref(), Span::default(), "");
-    let version = table.required(findings, "version", "version = 1", |value| value::number(value, 0, u64::MAX));
-    if let Some(version) = version.filter(|version| version.value != 1) {
+    let version = table.required(findings, "version", "version = 1", |value| match value {
+        DeValue::Integer(number) => Ok(shorten(&number.to_string())),
+        other => Err(Bad::kind("the number 1", other)),
+    });
+    if let Some(version) = version.filter(|version| version.value != "1") {
         let message = format!(
             "version {} of the config format is not known; this server reads version 1",
             version.value
@@ -375,7 +384,7 @@ fn read_paired(table: &mut Table<'_>, findings: &mut Findings<'_>) -> Vec<(At<St
 }
 
 /// Endpoints by region, and the regions of which some were wrong.
-type Endpoints = (Vec<(At<String>, At<Vec<At<Endpoint>>>)>, Vec<String>);
+type Endpoints = (Vec<RegionEndpoints>, Vec<String>);
 
 /// Reads `[app.….endpoints]`. A region takes an array, or one endpoint without brackets.
 fn read_endpoints(table: &mut Table<'_>, findings: &mut Findings<'_>) -> Endpoints {

@@ -96,12 +96,12 @@ impl<'a> Table<'a> {
             .any(|(written, _)| nearest(written, keys_of(&self.paths)) == Some(key));
         if !misspelt {
             findings
-                .error(self.span, format!("`{key}` is missing"))
+                .absent(self.span, format!("`{key}` is missing"))
                 .hint(format!("for example: {example}"));
         }
     }
 
-    /// Every element of an array, each read by `read`; none when the key is absent or no array.
+    /// Every element of an array, each read by `read`; none when the key is absent, no array, or an element is wrong.
     pub(super) fn array<T>(
         &mut self,
         findings: &mut Findings<'_>,
@@ -116,10 +116,13 @@ impl<'a> Table<'a> {
             Bad::kind(what, raw.get_ref()).report(findings, span, &format!("`{key}`"));
             return None;
         };
-        Some(At::new(
-            read_elements(findings, elements, &format!("an element of `{key}`"), &mut read),
-            span,
-        ))
+        let values = read_elements(findings, elements, &format!("an element of `{key}`"), &mut read);
+        // With a hole in it an array would mislead the rules: a program that is an argument, a region too few.
+        if values.len() < elements.len() {
+            self.bad.insert(key);
+            return None;
+        }
+        Some(At::new(values, span))
     }
 
     /// Whether a key was there but could not be read.
@@ -169,7 +172,10 @@ impl<'a> Table<'a> {
     pub(super) fn finish(self, findings: &mut Findings<'_>) {
         for (key, span) in self.unread() {
             let note = findings.error(span, format!("unknown key `{}`", shorten(key)));
-            if let Some(near) = nearest(key, keys_of(&self.paths)) {
+            if ["password", "secret", "token"].iter().any(|word| key.contains(word)) {
+                note.without_snippet()
+                    .hint("secrets stand in files of their own, never in the config");
+            } else if let Some(near) = nearest(key, keys_of(&self.paths)) {
                 note.hint(format!("did you mean `{near}`?"));
             } else if let Some(place) = belongs_to(key) {
                 note.hint(format!("`{key}` belongs to {place}"));
@@ -188,20 +194,23 @@ fn keys_of(paths: &[&'static str]) -> impl Iterator<Item = &'static str> {
 
 /// In which table a key stands, for one that stands in the wrong table.
 fn belongs_to(key: &str) -> Option<String> {
-    let tables: Vec<String> = KEYS
-        .iter()
-        .filter_map(|(path, _)| path.strip_suffix(key)?.strip_suffix('.'))
-        .map(|table| match table.split('.').collect::<Vec<_>>()[..] {
-            ["zone"] => "[[zone]]".to_owned(),
-            ["region"] => "[region.ID]".to_owned(),
-            ["app"] => "[app.ID]".to_owned(),
-            ["probe"] => "[[app.ID.probe]]".to_owned(),
-            ["probe", kind] => format!("a probe of kind \"{kind}\""),
-            ["probe", kind, key] => format!("`{key}` of a probe of kind \"{kind}\""),
-            _ => format!("[{table}]"),
-        })
-        .collect();
-    (!tables.is_empty()).then(|| tables.join(" or "))
+    let tables = KEYS.iter().filter_map(|(path, _)| path.strip_suffix(key)?.strip_suffix('.'));
+    let (mut places, mut kinds) = (Vec::new(), Vec::new());
+    for table in tables {
+        match table.split('.').collect::<Vec<_>>()[..] {
+            ["zone"] => places.push("[[zone]]".to_owned()),
+            ["region"] => places.push("[region.ID]".to_owned()),
+            ["app"] => places.push("[app.ID]".to_owned()),
+            ["probe"] => places.push("[[app.ID.probe]]".to_owned()),
+            ["probe", kind] => kinds.push(kind),
+            ["probe", kind, key] => places.push(format!("`{key}` of a probe of kind {kind}")),
+            _ => places.push(format!("[{table}]")),
+        }
+    }
+    if !kinds.is_empty() {
+        places.push(format!("a probe of kind {}", kinds.join(", ")));
+    }
+    (!places.is_empty()).then(|| places.join(" or "))
 }
 
 /// Reads every element, reporting the wrong ones.

@@ -18,6 +18,8 @@ pub(super) struct Bad {
     message: String,
     /// What to do.
     hint: Option<String>,
+    /// Whether the value holds a secret and is not to be shown.
+    secret: bool,
 }
 
 impl Bad {
@@ -26,7 +28,14 @@ impl Bad {
         Bad {
             message: message.into(),
             hint: None,
+            secret: false,
         }
+    }
+
+    /// Keeps the value out of what is printed and logged.
+    pub(super) fn secret(mut self) -> Bad {
+        self.secret = true;
+        self
     }
 
     /// A value of the wrong TOML type.
@@ -48,7 +57,10 @@ impl Bad {
 
     /// Makes it a finding about `what`.
     pub(super) fn report(self, findings: &mut Findings<'_>, span: Span, what: &str) {
-        let note = findings.error(span, format!("{what} {}", self.message));
+        let mut note = findings.error(span, format!("{what} {}", self.message));
+        if self.secret {
+            note = note.without_snippet();
+        }
         if let Some(hint) = self.hint {
             note.hint(hint);
         }
@@ -238,11 +250,12 @@ pub(super) fn host_name(value: &DeValue<'_>) -> Result<Name, Bad> {
     let written = text(value)?;
     if let Some(scheme) = written.find("://") {
         let scheme = written.get(..scheme).unwrap_or("");
-        return Err(Bad::new(format!("must be a name, not a {} URL", shorten(scheme))));
+        return Err(Bad::new(format!("must be a name, not a URL ({})", shorten(scheme))));
     }
     let name = name(value)?;
     let odd = |byte: &u8| !(byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
-    let odd = name.labels().filter(|label| *label != b"*").flatten().copied().find(odd);
+    let plain = name.labels().skip(usize::from(name.is_wildcard()));
+    let odd = plain.flatten().copied().find(odd);
     match odd {
         None if name.is_root() => Err(Bad::new("must not be the root")),
         None => Ok(name),
