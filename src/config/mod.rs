@@ -1,1 +1,121 @@
-//! TOML to Config with every diagnostic.
+//! The config: TOML text and zone files to a checked [`Config`], or every finding with its place.
+//!
+//! ```text
+//! text ──toml──▶ tree ──spec, probe──▶ Spec ──checks──▶ findings
+//!                                       │
+//!        zone files, $INCLUDEs ──load──▶├──▶ findings of zones and of steered names in them
+//!                                       └──build──▶ Config + zones          (only without an error)
+//! ```
+//!
+//! Owns the keys ([`KEYS`]), their defaults and ranges, the rules between them (`checks`, one function a
+//! rule), the files that belong to a set ([`load`]), and what a reload may change ([`restart_keys`],
+//! [`removal`]). Invariants: nothing stops at the first error; no [`Config`] comes out of a set with an
+//! error; the same bytes give the same findings and the same config; no input panics. A folder is never
+//! guessed: every path in a config is relative to the config file.
+//!
+//! Deliberately absent: files, environment and clocks. Reading is a callback, so that the last good copy of
+//! a set loads through the same code as today's files do.
+
+mod build;
+mod checks;
+mod keys;
+mod probe;
+mod reload;
+mod source;
+mod spec;
+mod table;
+mod value;
+
+pub use keys::KEYS;
+pub use reload::restart_keys;
+
+use crate::model::{Diagnostic, DnsListen, Fleet, Location, Name};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// A checked config.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// This server.
+    pub node: NodeConfig,
+    /// Where DNS is served.
+    pub dns: DnsListen,
+    /// Where the API is served.
+    pub api: ApiConfig,
+    /// The static zones, in the order of the file.
+    pub zones: Vec<ZoneConfig>,
+    /// Applications, steered names and regions.
+    pub fleet: Fleet,
+}
+
+/// `[node]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// Name in the ledger and in logs.
+    pub name: String,
+    /// Folder of ledger, keys, last health and last good config.
+    pub data_dir: PathBuf,
+    /// Largest share of RRsets that a reload may remove unforced, percent.
+    pub reload_max_removed: u8,
+    /// Reload when all files have been quiet for 2 s.
+    pub reload_on_change: bool,
+}
+
+/// `[api]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiConfig {
+    /// HTTP API, console and metrics.
+    pub listen: SocketAddr,
+    /// Unix socket for local users.
+    pub socket: Option<PathBuf>,
+    /// Hashed tokens with their roles.
+    pub token_file: Option<PathBuf>,
+    /// Certificate and key; none: plain HTTP.
+    pub tls: Option<TlsFiles>,
+    /// Beyond loopback without TLS, on the operator's own word.
+    pub allow_plaintext: bool,
+    /// Most series with a `name` label.
+    pub metrics_names_max: usize,
+}
+
+/// Certificate and key of the API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Certificate chain, PEM.
+    pub cert: PathBuf,
+    /// Private key, PEM.
+    pub key: PathBuf,
+}
+
+/// One `[[zone]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ZoneConfig {
+    /// Its apex, in lower case.
+    pub name: Name,
+    /// Its master file, as it is handed to the read callback.
+    pub file: PathBuf,
+    /// Where the config names the file.
+    pub at: Location,
+}
+
+/// Reads and checks a config text alone, without its zone files; `path` is how the file is named in findings
+/// and what relative paths in it start from. No config comes with an error among the findings.
+pub fn parse(path: &str, text: &str) -> (Option<Config>, Vec<Diagnostic>) {
+    let source = source::SourceText::new(path, text.to_owned());
+    let mut findings = source::Findings::new(&source);
+    let spec = spec::read(&source, &mut findings);
+    if let Some(spec) = &spec {
+        checks::run(spec, &mut findings);
+    }
+    let findings = findings.finish();
+    let config = match findings.iter().any(Diagnostic::is_error) {
+        true => None,
+        false => spec.and_then(|spec| build::build(&spec, &source)),
+    };
+    (config, findings)
+}
+
+/// The folder that paths in a config are relative to.
+fn folder_of(path: &str) -> &Path {
+    Path::new(path).parent().unwrap_or(Path::new(""))
+}

@@ -1,0 +1,272 @@
+//! Every key of the config with its meaning, and the nearest of several words.
+//!
+//! [`KEYS`] is the one list: the readers accept no key outside it (a test walks the shipped examples, and
+//! reading an unlisted key trips a debug assertion), unknown keys are answered from it, and the README's
+//! reference is checked against it. A path leaves out the words that the operator chooses: `app.ttl` is
+//! `ttl` in `[app.shop]`; `probe.http.url` is `url` in an `[[app.shop.probe]]` of kind `http`.
+
+/// Every key: its path and one line with the meaning, unit, default and range.
+pub const KEYS: &[(&str, &str)] = &[
+    ("version", "version of this format; required, 1"),
+    ("node", "this server"),
+    (
+        "node.name",
+        "name of this server in the ledger and in logs; required; letters, digits, `.`, `-`, `_`",
+    ),
+    (
+        "node.data-dir",
+        "folder for ledger, keys, last health and last good config; required; relative to this file",
+    ),
+    (
+        "node.reload-max-removed",
+        "largest share of RRsets that a reload may remove without --force; default \"20%\"; 0% to 100%; below 10 RRsets it never triggers",
+    ),
+    (
+        "node.reload-on-change",
+        "true: reload when all files have been quiet for 2 s; default false",
+    ),
+    ("dns", "the DNS side"),
+    (
+        "dns.listen",
+        "addresses with ports, UDP and TCP each; default [\"0.0.0.0:53\", \"[::]:53\"]",
+    ),
+    ("dns.workers", "UDP lanes; default 0, one a core; at most 1024"),
+    ("api", "HTTP API, console and metrics"),
+    (
+        "api.listen",
+        "address with port; default \"127.0.0.1:8053\"; beyond loopback token-file and tls (or allow-plaintext) are needed",
+    ),
+    (
+        "api.socket",
+        "Unix socket with the same API for local users, by their uid; default none; relative to this file",
+    ),
+    (
+        "api.token-file",
+        "file with the hashed tokens and their roles; default none; relative to this file",
+    ),
+    ("api.tls", "certificate and key of the API; default none"),
+    ("api.tls.cert", "file with the certificate chain, PEM; relative to this file"),
+    ("api.tls.key", "file with the private key, PEM; relative to this file"),
+    (
+        "api.allow-plaintext",
+        "true: the API may listen beyond loopback without tls; default false",
+    ),
+    (
+        "api.metrics-names-max",
+        "most series with a `name` label; beyond it only names away from home or with an alert; default 1000",
+    ),
+    ("zone", "one static zone, `[[zone]]`"),
+    ("zone.name", "apex of the zone; required"),
+    ("zone.file", "its master file (RFC 1035); required; relative to this file"),
+    ("region", "one region, `[region.ID]`; ID of lower-case letters, digits, `-`, `_`"),
+    ("region.title", "what people call it; default the ID"),
+    ("app", "one application, `[app.ID]`; ID of lower-case letters, digits, `-`, `_`"),
+    ("app.name", "its main name, inside a zone of this server; required"),
+    (
+        "app.regions",
+        "its regions in order of preference; required; the first is active when the name first appears",
+    ),
+    (
+        "app.ttl",
+        "TTL of its answers; default \"30s\"; whole seconds, from 1s; below 5s and above 1d is warned of",
+    ),
+    (
+        "app.failover",
+        "who moves the active region: manual, one-way, automatic or follow; default \"manual\"",
+    ),
+    (
+        "app.failover-delay",
+        "how long the active region must be unhealthy before a policy moves; default \"0s\"",
+    ),
+    (
+        "app.failback-delay",
+        "how long home must be healthy before `automatic` moves back; default \"5m\"",
+    ),
+    ("app.cooldown", "least time between two moves or switches of a name; default \"1m\""),
+    (
+        "app.when-all-down",
+        "the answer when no endpoint is usable: active, all, servfail, address(es) or a host name; default \"active\"",
+    ),
+    (
+        "app.require",
+        "how many counting probes an endpoint must pass: \"all\" or a number; default \"all\"",
+    ),
+    ("app.paired", "one explicit name a region, `REGION = \"name\"`; default none"),
+    (
+        "app.endpoints",
+        "endpoints a region, `REGION = [\"address\", …]` or one host name; required for every region of `regions`",
+    ),
+    ("app.probe", "one probe, `[[app.ID.probe]]`, sent to each endpoint"),
+    ("probe.kind", "http, tcp, dns, exec or postgres; required"),
+    (
+        "probe.interval",
+        "time from one start to the next, before jitter; default \"5s\"; from 100ms to 1d",
+    ),
+    (
+        "probe.timeout",
+        "longest time one run may take; default \"2s\"; shorter than interval",
+    ),
+    ("probe.fall", "failures that make an endpoint unhealthy; default 3; 1 to 1000"),
+    ("probe.rise", "successes in a row that make it healthy again; default 2; 1 to 1000"),
+    (
+        "probe.stale-after",
+        "how long its evidence is fresh; default 3 × (interval + timeout); at least interval + timeout",
+    ),
+    ("probe.monitoring-only", "true: shown, not counted; default false"),
+    (
+        "probe.http.url",
+        "http or https URL; sent to each endpoint's address, Host and SNI from the URL; required",
+    ),
+    ("probe.http.method", "request method; default \"GET\""),
+    (
+        "probe.http.headers",
+        "further request headers, `{ Name = \"value\" }`; default none",
+    ),
+    ("probe.http.expect", "what passes"),
+    (
+        "probe.http.expect.status",
+        "status codes and ranges, `[200, \"300-399\"]`; default [\"200-299\"]",
+    ),
+    ("probe.http.expect.body", "text that the body must contain; default none"),
+    (
+        "probe.http.expect.json",
+        "JSON pointers (RFC 6901) and the values they must have; default none",
+    ),
+    (
+        "probe.http.body-bytes-max",
+        "most octets of the body that are read; default 65536; 1 to 16777216",
+    ),
+    (
+        "probe.http.ca",
+        "certificates (PEM) to trust instead of the system's; default none; relative to this file",
+    ),
+    ("probe.http.role", "where the application says what it is; default none"),
+    ("probe.http.role.json", "JSON pointer (RFC 6901) to the word"),
+    ("probe.http.role.active", "the word for active"),
+    ("probe.http.role.passive", "the word for passive"),
+    ("probe.tcp.port", "port to connect to; required"),
+    ("probe.tcp.send", "text to send after connecting; default none"),
+    ("probe.tcp.expect", "text that must come back; default none"),
+    ("probe.dns.port", "port of the DNS server at the endpoint; default 53"),
+    ("probe.dns.qname", "name to ask for; required"),
+    ("probe.dns.qtype", "type to ask for; default \"A\""),
+    ("probe.dns.expect", "what passes"),
+    ("probe.dns.expect.rcode", "response code; default \"NOERROR\""),
+    (
+        "probe.dns.expect.data",
+        "presentation forms of data, one of which must be in the answer; default any",
+    ),
+    (
+        "probe.exec.command",
+        "program (absolute path) and arguments; {address}, {region} and {endpoint} in an argument are replaced; required",
+    ),
+    ("probe.postgres.port", "port; default 5432"),
+    ("probe.postgres.user", "role to log in as; required"),
+    (
+        "probe.postgres.password-file",
+        "file with the password, read at each connection; default none; relative to this file",
+    ),
+    ("probe.postgres.database", "database to connect to; required"),
+    ("probe.postgres.query", "further query that must succeed; default none"),
+];
+
+/// The kinds of probes there are.
+pub(super) const PROBE_KINDS: &[&str] = &["http", "tcp", "dns", "exec", "postgres"];
+
+/// The keys right below a path; `""` is the top level.
+pub(super) fn keys_below(path: &str) -> impl Iterator<Item = &'static str> {
+    KEYS.iter().filter_map(move |(key, _)| {
+        let rest = match path {
+            "" => key,
+            _ => key.strip_prefix(path)?.strip_prefix('.')?,
+        };
+        // Below `probe` stand the common keys; `probe.http.url` has one dot more. The kinds themselves are no keys.
+        (!rest.contains('.')).then_some(rest)
+    })
+}
+
+/// Whether a key stands right below one of the paths.
+pub(super) fn is_key(paths: &[&str], key: &str) -> bool {
+    paths.iter().any(|path| keys_below(path).any(|known| known == key))
+}
+
+/// The word nearest to `word`, where one is near enough to be what was meant.
+pub(super) fn nearest<'w>(word: &str, words: impl IntoIterator<Item = &'w str>) -> Option<&'w str> {
+    if word.chars().count() > WORD_CHARACTERS_MAX {
+        return None;
+    }
+    let word_plain = plain(word);
+    let rated = words.into_iter().map(|other| (distance(&word_plain, &plain(other)), other));
+    let (distance, best) = rated.min_by_key(|(distance, _)| *distance)?;
+    let longest = word.chars().count().max(best.chars().count());
+    (distance <= (longest / 3).max(1)).then_some(best)
+}
+
+/// Longer words are nobody's typing error; it also bounds the work.
+const WORD_CHARACTERS_MAX: usize = 64;
+
+/// Lower case with `_` as `-`, so that `DATA_DIR` is `data-dir`.
+fn plain(word: &str) -> Vec<char> {
+    word.chars()
+        .flat_map(char::to_lowercase)
+        .map(|c| if c == '_' { '-' } else { c })
+        .collect()
+}
+
+/// Edit distance with swaps of neighbours (optimal string alignment).
+fn distance(one: &[char], other: &[char]) -> usize {
+    let mut before: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=other.len()).collect();
+    for (i, a) in one.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, b) in other.iter().enumerate() {
+            let cell = |row: &[usize], at: usize| row.get(at).copied().unwrap_or(usize::MAX - 1);
+            let mut best = (cell(&last, j) + usize::from(a != b))
+                .min(cell(&last, j + 1) + 1)
+                .min(cell(&row, j) + 1);
+            let swapped = i > 0 && j > 0 && one.get(i - 1) == Some(b) && other.get(j - 1) == Some(a);
+            if swapped {
+                best = best.min(cell(&before, j - 1) + 1);
+            }
+            row.push(best);
+        }
+        before = std::mem::replace(&mut last, row);
+    }
+    last.last().copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn typing_errors_find_their_word() {
+        let keys: Vec<&str> = keys_below("app").collect();
+        for (typed, meant) in [
+            ("failovr", Some("failover")),
+            ("cool-down", Some("cooldown")),
+            ("tll", Some("ttl")),
+            ("when_all_down", Some("when-all-down")),
+            ("endpoint", Some("endpoints")),
+            ("probes", Some("probe")),
+            ("zebra", None),
+        ] {
+            assert_eq!(nearest(typed, keys.iter().copied()), meant, "{typed}");
+        }
+        assert_eq!(nearest(&"x".repeat(100_000), keys.iter().copied()), None);
+    }
+
+    #[test]
+    fn keys_are_listed_once_and_below_their_section() {
+        let mut paths: Vec<&str> = KEYS.iter().map(|(path, _)| *path).collect();
+        paths.sort_unstable();
+        let listed = paths.len();
+        paths.dedup();
+        assert_eq!(paths.len(), listed);
+        assert!(is_key(&["probe", "probe.http"], "url"));
+        assert!(is_key(&["probe", "probe.http"], "fall"));
+        assert!(!is_key(&["probe"], "http"));
+        assert!(is_key(&[""], "app"));
+        assert!(!is_key(&[""], "ttl"));
+    }
+}
