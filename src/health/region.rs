@@ -413,7 +413,9 @@ impl AddressBook {
             };
             let old = before.and_then(|(book, kept)| book.cells.get((*kept.get(probe)?)?));
             match old {
+                // At another place in the list: what still comes under this number from before is of another probe.
                 Some(old) => Cell {
+                    born: if old.target.probe == probe { old.born } else { now },
                     target: Arc::new(target),
                     ..old.clone()
                 },
