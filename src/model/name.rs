@@ -145,6 +145,24 @@ impl Name {
         Name::from_labels(&labels)
     }
 
+    /// Where each label's length octet stands, and how many labels there are (at most 127).
+    fn label_starts(&self) -> ([u8; 128], usize) {
+        let (mut starts, mut count, mut at) = ([0; 128], 0, 0);
+        while let (Some(&len @ 1..), Some(slot)) = (self.0.get(at), starts.get_mut(count)) {
+            *slot = at as u8; // a name has at most 255 octets
+            count += 1;
+            at += 1 + usize::from(len);
+        }
+        (starts, count)
+    }
+
+    /// The label whose length octet stands there.
+    fn label_at(&self, start: u8) -> &[u8] {
+        Labels(self.0.get(usize::from(start)..).unwrap_or_default())
+            .next()
+            .unwrap_or_default()
+    }
+
     /// The name in lower case: the form in which steered names are kept and shown. Length octets
     /// are below `A`, so the whole wire form can be folded at once.
     pub fn to_lowercase(&self) -> Name {
@@ -235,16 +253,17 @@ impl Hash for Name {
 
 impl Ord for Name {
     fn cmp(&self, other: &Name) -> Ordering {
-        // RFC 4034 §6.1: from the rightmost label on, each as a lower-case octet string.
-        let mine: Vec<&[u8]> = self.labels().collect();
-        let theirs: Vec<&[u8]> = other.labels().collect();
-        for (a, b) in mine.iter().rev().zip(theirs.iter().rev()) {
+        // RFC 4034 §6.1: from the rightmost label on, each as a lower-case octet string. No allocation:
+        // zones are searched with this.
+        let ((mine, my_count), (theirs, their_count)) = (self.label_starts(), other.label_starts());
+        for (a, b) in mine.iter().take(my_count).rev().zip(theirs.iter().take(their_count).rev()) {
+            let (a, b) = (self.label_at(*a), other.label_at(*b));
             let order = a.iter().map(u8::to_ascii_lowercase).cmp(b.iter().map(u8::to_ascii_lowercase));
             if order != Ordering::Equal {
                 return order;
             }
         }
-        mine.len().cmp(&theirs.len())
+        my_count.cmp(&their_count)
     }
 }
 
