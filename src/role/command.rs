@@ -487,21 +487,25 @@ fn nearest(word: &str, known: impl Iterator<Item = String>) -> String {
         .map_or(String::new(), |(_, other)| format!("; did you mean {other}?"))
 }
 
-/// Levenshtein distance, in characters.
+/// Edits from one word to another, in characters: one is a character more, less, changed, or two neighbours swapped.
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut before = i;
-        let mut left = i + 1;
-        if let Some(first) = row.first_mut() {
-            *first = left;
+    // `older`, `old` and `new` are rows of the table of distances between beginnings; each is one longer than `b`.
+    let mut older: Vec<usize> = Vec::new();
+    let mut old: Vec<usize> = (0..=b.len()).collect();
+    let mut before: Option<char> = None;
+    for (row, x) in a.chars().enumerate() {
+        let mut new = vec![row + 1];
+        for (column, y) in b.iter().enumerate() {
+            let at = |cells: &[usize], column: usize| cells.get(column).copied().unwrap_or(usize::MAX / 2);
+            let changed = at(&old, column) + usize::from(x != *y);
+            let one_off = at(&old, column + 1).min(at(&new, column)) + 1;
+            let is_swap = column > 0 && before == Some(*y) && b.get(column - 1) == Some(&x);
+            let swapped = if is_swap { at(&older, column - 1) + 1 } else { usize::MAX };
+            new.push(changed.min(one_off).min(swapped));
         }
-        for (cell, y) in row.iter_mut().skip(1).zip(&b) {
-            let best = (before + usize::from(x != *y)).min(left + 1).min(*cell + 1);
-            before = std::mem::replace(cell, best);
-            left = best;
-        }
+        older = std::mem::replace(&mut old, new);
+        before = Some(x);
     }
-    row.last().copied().unwrap_or(0)
+    old.last().copied().unwrap_or(0)
 }

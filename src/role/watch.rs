@@ -20,7 +20,8 @@
 //! - A row-4 target that changes while the delay runs does not start it anew: the delay says how long the active region must be unhealthy.
 //! - Row 5 proposes the first candidate; row 4 takes the first candidate that passes, which may be another one.
 //! - Under `follow` nothing is proposed: its truth is the application, and an operator sees the alerts and can switch.
-//! - A proposal outlives a restart if version and candidate are still right and its region is unhealthy again by then.
+//! - A proposal outlives a restart if version and candidate are still right and its region is unhealthy by the health that was written
+//!   down. A rejection mutes one verdict; the verdict after a restart is another one.
 
 use super::gates::{candidate, cooldown_over_at, describe, evidence, gates, move_kind, policy_passes, policy_target};
 use super::state::{NameState, Proposal, State};
@@ -42,6 +43,8 @@ pub struct Watch {
     touched: BTreeSet<Name>,
     /// Names to look at at a time.
     due: BTreeSet<(Mono, Name)>,
+    /// Names for which something was offered at the last look, and looked at again at each poll until nothing is.
+    offered: BTreeSet<Name>,
     /// Names with something going on.
     slots: BTreeMap<Name, Slot>,
 }
@@ -169,6 +172,7 @@ impl Watch {
     /// holds everything handed to the ledger so far, so that nothing is offered twice while an append is under way.
     pub fn poll(&mut self, state: &State, fleet: &Fleet, health: &dyn HealthSource, now: Now) -> Vec<Draft> {
         let mut names = std::mem::take(&mut self.touched);
+        names.append(&mut self.offered);
         while let Some((at, name)) = self.due.pop_first() {
             if at > now.mono {
                 self.due.insert((at, name));
@@ -196,6 +200,7 @@ impl Watch {
             let offered = look(&sight, &mut slot, &mut proposal_last);
             if !offered.is_empty() {
                 slot.due = Some(now.mono.plus(OFFER_AGAIN_AFTER));
+                self.offered.insert(name.clone());
             }
             drafts.extend(offered);
             if let Some(at) = slot.due {
