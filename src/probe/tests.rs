@@ -103,9 +103,12 @@ fn counting(ran: &Arc<Ran>, go: Option<&Arc<Notify>>) -> Kinds {
     })
 }
 
-/// A look-up that answers with whatever is put here; none: never.
+/// What a made-up look-up finds; none: never anything.
+type Answer = Option<Result<Vec<&'static str>, ()>>;
+
+/// A look-up that says when it is asked, and answers with whatever is put here.
 #[derive(Clone)]
-struct Told(mpsc::UnboundedSender<()>, Arc<Mutex<Option<Result<Vec<&'static str>, ()>>>>);
+struct Told(mpsc::UnboundedSender<()>, Arc<Mutex<Answer>>);
 
 impl Lookup for Told {
     fn addresses(&self, _host: &Name) -> LookupFuture {
