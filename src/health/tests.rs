@@ -397,6 +397,10 @@ fn reconfiguring_keeps_what_did_not_change() {
     // Probes change places: the cells go with them.
     let swapped = bench.book.reconfigure(&fleet(shop(&[B, A], vec![probe(81), probe(80)])), bench.now);
     assert_eq!((swapped, bench.iad().health), (vec![], RegionHealth::Degraded));
+    // What was under way under the old numbers is of the other probe.
+    let late = outcome(A, 0, bench.now.mono.minus(Duration::from_millis(1)), REFUSED);
+    assert_eq!(bench.book.observe(&late, bench.now), []);
+    assert_eq!(bench.book.target(&target(A, 0)).unwrap().failures, 0);
     let kept = bench.book.next_due();
     assert!(kept.is_some());
     // One probe changes: its cells start unknown, and with `all` so do the endpoints that were healthy.

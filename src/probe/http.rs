@@ -6,7 +6,7 @@
 //! body is read only as far as it is allowed to go, and judged only where something is expected of it.
 
 use super::tls::{Trust, TrustError};
-use super::words::{clip, failure, failure_in_chain};
+use super::words::{CLOSED, clip, failure, failure_in_chain};
 use super::{Found, Kind, RunFuture, Stage};
 use crate::model::{FailReason, Failure, HttpProbe, Observed, ProbeTarget, RoleRule};
 use reqwest::header::{HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
@@ -257,6 +257,10 @@ fn words(error: &reqwest::Error, host: &str) -> Failure {
     }
     let found = std::error::Error::source(error).and_then(|source| failure_in_chain(source, host));
     match found {
+        // TCP has no such end while connecting: it is the handshake's.
+        Some(found) if error.is_connect() && found.message == CLOSED => {
+            failure(FailReason::Tls, "connection closed during the TLS handshake")
+        }
         Some(found) if error.is_body() || error.is_decode() => match found.reason {
             FailReason::Connect => failure(FailReason::Protocol, "connection closed before the answer was complete"),
             _ => found,

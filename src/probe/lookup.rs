@@ -9,7 +9,7 @@ use super::task::{Gate, Random};
 use crate::model::{AppId, Endpoint, Name, RegionId};
 use std::future::Future;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -23,12 +23,12 @@ const LOOKUP_TIME_MAX: Duration = Duration::from_secs(5);
 const LOOKUP_EVERY_MIN: Duration = Duration::from_secs(1);
 
 /// A look-up under way.
-pub type Looking = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
+pub type LookupFuture = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
 
 /// Where addresses of host names come from.
 pub trait Lookup: Send + Sync {
     /// Every address of a host name.
-    fn addresses(&self, host: &Name) -> Looking;
+    fn addresses(&self, host: &Name) -> LookupFuture;
 }
 
 /// The resolver of the operating system.
@@ -36,8 +36,12 @@ pub trait Lookup: Send + Sync {
 pub struct SystemLookup;
 
 impl Lookup for SystemLookup {
-    fn addresses(&self, host: &Name) -> Looking {
-        // With its final dot, so that no search list is tried.
+    fn addresses(&self, host: &Name) -> LookupFuture {
+        // RFC 6761 section 6.3: never asked for.
+        if Name::parse("localhost.").is_ok_and(|localhost| host.is_at_or_below(&localhost)) {
+            return Box::pin(async { Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]) });
+        }
+        // With its final dot, so that no search list and no hosts file is tried: clients ask the DNS.
         let host = host.to_string();
         Box::pin(async move { Ok(tokio::net::lookup_host((host.as_str(), 0)).await?.map(|one| one.ip()).collect()) })
     }

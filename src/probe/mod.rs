@@ -25,11 +25,13 @@ mod postgres;
 mod prober;
 mod task;
 mod tcp;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod words;
 
 use crate::model::{AppId, Endpoint, Failure, Mono, Observed, Outcome, ProbeKind, ProbeSpec, ProbeTarget, RegionId};
-pub use lookup::{Lookup, SystemLookup};
+pub use lookup::{Lookup, LookupFuture, SystemLookup};
 pub use prober::Prober;
 use std::future::Future;
 use std::net::IpAddr;

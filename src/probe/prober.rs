@@ -10,7 +10,7 @@ use super::lookup::{self, HostKey, Lookup, SystemLookup};
 use super::task::{self, Common, Gate, Random};
 use super::tls::Trust;
 use super::{Kind, ProbeEvent, kind};
-use crate::model::{App, Endpoint, Fleet, ProbeSpec, ProbeTarget};
+use crate::model::{App, Endpoint, Fleet, Mono, ProbeSpec, ProbeTarget};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,6 +18,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 /// Most runs under way at the same time; further ones wait. Bounds descriptors and memory.
 const RUNS_MAX: usize = 1024;
@@ -125,6 +126,11 @@ impl Prober {
         set.fleet = fleet.clone();
         self.shared.set_hosts(&mut set);
         self.shared.set_targets(&mut set);
+    }
+
+    /// The clock that outcomes are stamped with.
+    pub fn now(&self) -> Mono {
+        self.shared.common.mono(Instant::now())
     }
 
     /// How many probes at how many addresses run.

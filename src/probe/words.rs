@@ -9,6 +9,9 @@ use std::io;
 /// Most characters of a message.
 const MESSAGE_CHARS_MAX: usize = 300;
 
+/// The words for a connection that ended in order, too early.
+pub(super) const CLOSED: &str = "connection closed by the peer";
+
 /// A failure with its message made safe to show.
 pub(super) fn failure(reason: FailReason, message: impl AsRef<str>) -> Failure {
     Failure {
@@ -20,7 +23,8 @@ pub(super) fn failure(reason: FailReason, message: impl AsRef<str>) -> Failure {
 /// One line of at most `chars_max` characters, without control characters.
 pub(super) fn clip(text: &str, chars_max: usize) -> String {
     let clean = |c: char| if c.is_control() { ' ' } else { c };
-    let mut chars = text.trim().chars().map(clean);
+    let text = text.trim_matches(|c: char| c.is_control() || c.is_whitespace());
+    let mut chars = text.chars().map(clean);
     let mut short: String = chars.by_ref().take(chars_max).collect();
     if chars.next().is_some() {
         short.push('…');
@@ -43,7 +47,7 @@ pub(super) fn io_failure(error: &io::Error) -> Failure {
         io::ErrorKind::ConnectionAborted => "connection aborted",
         io::ErrorKind::HostUnreachable => "host unreachable",
         io::ErrorKind::NetworkUnreachable => "network unreachable",
-        io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => "connection closed by the peer",
+        io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => CLOSED,
         io::ErrorKind::TimedOut => return failure(FailReason::Timeout, "the network gave up waiting for the peer"),
         _ => return io_other(error),
     };
@@ -90,6 +94,7 @@ fn certificate_words(problem: &rustls::CertificateError, host: &str) -> String {
             format!("certificate is not valid for {host}, but for {}", names.join(", "))
         }
         Problem::UnknownIssuer => format!("certificate for {host} is signed by an unknown authority, or by itself"),
+        Problem::BadSignature => format!("certificate for {host} is not signed by the authority that it names"),
         Problem::Revoked => format!("certificate for {host} is revoked"),
         other => format!("certificate for {host} is not accepted: {other}"),
     }
