@@ -17,7 +17,7 @@
 //! observed role) it rests on began; so a break between two polls counts as a break.
 //!
 //! Where DESIGN is silent:
-//! - A row-4 target that changes while the delay runs does not start it anew: the delay says how long the active region must be unhealthy.
+//! - A delay concerns its condition alone, not the gates: with failover-delay over, a target that passes at last is moved to at once.
 //! - Row 5 proposes the first candidate; row 4 takes the first candidate that passes, which may be another one.
 //! - Under `follow` nothing is proposed: its truth is the application, and an operator sees the alerts and can switch.
 //! - A proposal outlives a restart if version and candidate are still right and its region is unhealthy by the health that was written
@@ -67,9 +67,9 @@ struct Slot {
 /// A condition that must hold without a break.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Condition {
-    /// This active region is unhealthy, and a target passes.
+    /// This active region is unhealthy.
     Failing(RegionId),
-    /// This region is active, and home is a healthy candidate that passes.
+    /// This region is active, and home is a healthy candidate.
     Returning(RegionId),
     /// This region alone is observed active, and another is active.
     Following(RegionId),
@@ -100,25 +100,20 @@ struct Sight<'a> {
     now: Now,
 }
 
-/// What one look at a name says.
-enum Word {
-    /// The policy wants nothing.
-    Rest,
-    /// The policy moves to a region because of something that holds since a moment, after a delay.
-    Move {
-        /// What must hold.
-        condition: Condition,
-        /// Where to.
-        to: RegionId,
-        /// Since when it holds at the earliest, by the verdicts.
-        since: Mono,
-        /// How long it must hold.
-        delay: Duration,
-        /// The delay's name in the config.
-        delay_name: &'static str,
-        /// Why.
-        why: String,
-    },
+/// What a policy wants of a name, as seen in one look.
+struct Want {
+    /// What must hold for the delay.
+    condition: Condition,
+    /// Since when it holds at the earliest, by the verdicts.
+    since: Mono,
+    /// Where it moves then; none: no region passes the gates now.
+    to: Option<RegionId>,
+    /// How long the condition must hold.
+    delay: Duration,
+    /// The delay's name in the config.
+    delay_name: &'static str,
+    /// Why.
+    why: String,
 }
 
 impl Watch {
@@ -226,30 +221,25 @@ fn look(sight: &Sight<'_>, slot: &mut Slot, proposal_last: &mut u64) -> Vec<Draf
         slot.outdated = sight.known.proposal;
     }
     slot.waiting = None;
-    match sight.word() {
-        Word::Rest => slot.holds = None,
-        Word::Move {
-            condition,
-            to,
-            since,
-            delay,
-            delay_name,
-            why,
-        } => {
-            let seen = slot.holds.take().filter(|(before, _)| *before == condition);
-            let seen_since = seen.map_or(sight.now.mono, |(_, at)| at);
-            slot.holds = Some((condition, seen_since));
-            let over_at = seen_since.max(since).plus(delay);
-            let cooled_at = cooldown_over_at(sight.known, sight.steered.app.cooldown).unwrap_or(over_at);
-            let until = over_at.max(cooled_at);
-            if until <= sight.now.mono {
-                return vec![sight.moved(&to, &why)];
-            }
-            slot.due = Some(until);
-            let why = sight.why_wait(&why, over_at, cooled_at, delay, delay_name);
-            slot.waiting = Some(Waiting { to, until, why });
+    let Some(want) = sight.want() else {
+        slot.holds = None;
+        return sight.proposals(slot.outdated, proposal_last);
+    };
+    let seen = slot.holds.take().filter(|(before, _)| *before == want.condition);
+    let seen_since = seen.map_or(sight.now.mono, |(_, at)| at);
+    let over_at = seen_since.max(want.since).plus(want.delay);
+    if let Some(to) = want.to.clone() {
+        let cooled_at = cooldown_over_at(sight.known, sight.steered.app.cooldown).unwrap_or(over_at);
+        let until = over_at.max(cooled_at);
+        if until <= sight.now.mono {
+            slot.holds = Some((want.condition, seen_since));
+            return vec![sight.moved(&to, &want.why)];
         }
+        slot.due = Some(until);
+        let why = sight.why_wait(&want, over_at, cooled_at);
+        slot.waiting = Some(Waiting { to, until, why });
     }
+    slot.holds = Some((want.condition, seen_since));
     sight.proposals(slot.outdated, proposal_last)
 }
 
@@ -271,81 +261,81 @@ impl Sight<'_> {
     }
 
     /// What the name's policy wants now.
-    fn word(&self) -> Word {
+    fn want(&self) -> Option<Want> {
         match self.steered.app.failover {
-            Failover::Manual => Word::Rest,
-            Failover::OneWay | Failover::Automatic if self.is_failing() => self.failover(),
-            Failover::OneWay => Word::Rest,
+            Failover::Manual => None,
+            Failover::OneWay | Failover::Automatic if self.is_failing() => Some(self.failover()),
+            Failover::OneWay => None,
             Failover::Automatic => self.failback(),
             Failover::Follow => self.follow(),
         }
     }
 
+    /// Whether a policy may move the name to a region.
+    fn passes(&self, to: &RegionId) -> bool {
+        policy_passes(self.state, self.steered, to, self.health, self.now)
+    }
+
     /// Row 4: away from an unhealthy region.
-    fn failover(&self) -> Word {
+    fn failover(&self) -> Want {
         let active = &self.known.active;
-        match policy_target(self.state, self.steered, self.health, self.now) {
-            None => Word::Rest,
-            Some(to) => Word::Move {
-                condition: Condition::Failing(active.clone()),
-                why: format!("{}; {}", self.describe(active), self.describe(&to)),
-                to,
-                since: self.status(active).map_or(self.now.mono, |status| status.since),
-                delay: self.steered.app.failover_delay,
-                delay_name: "failover-delay",
-            },
+        let to = policy_target(self.state, self.steered, self.health, self.now);
+        let target = to.as_ref().map(|to| format!("; {}", self.describe(to)));
+        Want {
+            condition: Condition::Failing(active.clone()),
+            since: self.status(active).map_or(self.now.mono, |status| status.since),
+            delay: self.steered.app.failover_delay,
+            delay_name: "failover-delay",
+            why: format!("{}{}", self.describe(active), target.unwrap_or_default()),
+            to,
         }
     }
 
     /// Row 2: home again.
-    fn failback(&self) -> Word {
+    fn failback(&self) -> Option<Want> {
         let NameState { active, home, .. } = self.known;
-        let healthy = self.status(home).filter(|status| status.health == RegionHealth::Healthy);
-        let Some(status) = healthy.filter(|_| home != active && policy_passes(self.state, self.steered, home, self.health, self.now))
-        else {
-            return Word::Rest;
-        };
-        Word::Move {
+        let status = self.status(home).filter(|status| status.health == RegionHealth::Healthy)?;
+        if home == active || self.state.is_drained(&self.steered.name, home) {
+            return None;
+        }
+        Some(Want {
             condition: Condition::Returning(active.clone()),
-            to: home.clone(),
+            to: Some(home.clone()).filter(|home| self.passes(home)),
             since: status.since,
             delay: self.steered.app.failback_delay,
             delay_name: "failback-delay",
             why: format!("back home: {}", self.describe(home)),
-        }
+        })
     }
 
     /// Row 6: where the application says it is.
-    fn follow(&self) -> Word {
+    fn follow(&self) -> Option<Want> {
         let says = |region: &&RegionId| self.status(region).is_some_and(|status| status.observed == Observed::Active);
         let mut active = self.steered.order.iter().filter(says);
         let (Some(to), None) = (active.next(), active.next()) else {
-            return Word::Rest;
+            return None;
         };
-        if *to == self.known.active || !policy_passes(self.state, self.steered, to, self.health, self.now) {
-            return Word::Rest;
-        }
-        Word::Move {
+        (*to != self.known.active).then(|| Want {
             condition: Condition::Following(to.clone()),
-            to: to.clone(),
+            to: Some(to.clone()).filter(|to| self.passes(to)),
             since: self.status(to).map_or(self.now.mono, |status| status.observed_since),
             delay: self.steered.app.failover_delay,
             delay_name: "failover-delay",
             why: format!("the application says that {to} is active, and only {to}"),
-        }
+        })
     }
 
     /// Why a move is not made yet.
-    fn why_wait(&self, why: &str, over_at: Mono, cooled_at: Mono, delay: Duration, delay_name: &str) -> String {
+    fn why_wait(&self, want: &Want, over_at: Mono, cooled_at: Mono) -> String {
         let now = self.now.mono;
         let mut open = Vec::new();
         if over_at > now {
-            open.push(format!("{delay_name} of {}", show_duration(delay)));
+            open.push(format!("{} of {}", want.delay_name, show_duration(want.delay)));
         }
         if cooled_at > now {
             open.push(format!("cooldown of {}", show_duration(self.steered.app.cooldown)));
         }
-        format!("{why}; waiting for the {}", open.join(" and the "))
+        format!("{}; waiting for the {}", want.why, open.join(" and the "))
     }
 
     /// The policy's move.

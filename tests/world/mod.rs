@@ -53,6 +53,10 @@ pub struct World {
     pub behaviours: BTreeMap<ProbeTarget, Behaviour>,
     /// Whether appends fail (disk full).
     pub appends_fail: bool,
+    /// When this process started or took a config last: delays count from then on at the earliest.
+    pub fresh_since: Mono,
+    /// Something changed since the promises were checked last.
+    changed: bool,
     /// The index into the ledger at which this process started, and its state then: what a replay on the same clocks gives.
     replayed: (usize, State),
 }
@@ -73,6 +77,8 @@ impl World {
             ledger: Vec::new(),
             behaviours: BTreeMap::new(),
             appends_fail: false,
+            fresh_since: now.mono,
+            changed: true,
             replayed: (0, State::new()),
         };
         world.reload(fleet)?;
@@ -87,6 +93,8 @@ impl World {
         }
         let old = std::mem::replace(&mut self.fleet, fleet);
         self.watch.reconfigured(&old, &self.fleet);
+        self.fresh_since = self.now.mono;
+        self.changed = true;
         for draft in drafts {
             self.record(draft);
         }
@@ -135,6 +143,8 @@ impl World {
         let gone = self.now.mono.since(Mono::ORIGIN) + pause;
         // The new process' monotonic clock starts at its origin; what is made up here moves along with it.
         self.now = Now { mono: Mono::ORIGIN, wall };
+        self.fresh_since = self.now.mono;
+        self.changed = true;
         for behaviour in self.behaviours.values_mut() {
             behaviour.next = behaviour.next.minus(gone).plus(PHASE).max(Mono::ORIGIN.plus(PHASE));
         }
@@ -176,6 +186,8 @@ impl World {
             self.touch(&changes);
             self.settle();
             if next >= end {
+                self.changed = true;
+                self.settle();
                 return;
             }
         }
@@ -234,6 +246,7 @@ impl World {
 
     /// The names of an application whose verdicts changed are looked at again.
     fn touch(&mut self, changes: &[Change]) {
+        self.changed |= !changes.is_empty();
         let apps: BTreeSet<&AppId> = changes.iter().map(|change| &change.app).collect();
         for name in apps.into_iter().filter_map(|app| self.fleet.names_of.get(app)).flatten() {
             self.watch.touch(name);
@@ -252,7 +265,43 @@ impl World {
                 self.record(draft);
             }
         }
+        if !std::mem::take(&mut self.changed) {
+            return;
+        }
         self.check_decisions();
+        if !self.appends_fail {
+            self.check_nothing_is_overdue();
+        }
+    }
+
+    /// What is due was done: no proposal is missing or wrong, no policy sits on a move.
+    fn check_nothing_is_overdue(&self) {
+        for (name, steered) in &self.fleet.names {
+            let known = self.state.name(name).unwrap();
+            let status = self.book.region(&steered.app.id, &known.active).unwrap();
+            let sick = status.health == RegionHealth::Unhealthy;
+            let candidate = role::candidate(&self.state, steered, &self.book, self.now);
+            let target = role::policy_target(&self.state, steered, &self.book, self.now);
+            let moves = matches!(steered.app.failover, Failover::OneWay | Failover::Automatic);
+            let follows = steered.app.failover == Failover::Follow;
+            let may_propose = sick && !follows && !(moves && target.is_some());
+            let muted = known
+                .muted
+                .is_some_and(|muted| muted.version == known.version && status.since <= muted.at);
+            match known.proposal.and_then(|id| self.state.proposal(id)) {
+                Some(open) => assert!(
+                    sick && !follows && open.version == known.version && Some(&open.to) == candidate.as_ref() && open.from == known.active,
+                    "a proposal that should have ended: {open:?}"
+                ),
+                None => assert!(!may_propose || candidate.is_none() || muted, "a proposal for {name} is missing"),
+            }
+            if let (true, true, Some(target)) = (moves, sick, &target) {
+                let since = known.moved_at.unwrap_or(self.fresh_since).max(status.since).max(self.fresh_since);
+                let delay = steered.app.failover_delay.max(steered.app.cooldown);
+                assert!(self.now.mono.since(since) < delay, "{name} should have moved to {target}");
+                assert!(self.watch.waiting(name).is_some(), "{name} waits for nothing");
+            }
+        }
     }
 
     /// An operator's command; the number of entries that it made.
@@ -273,6 +322,7 @@ impl World {
 
     /// Records one entry: append, apply, check, touch.
     fn record(&mut self, draft: Draft) {
+        self.changed = true;
         let before = self.state.clone();
         self.ledger.push(Record {
             at: self.now,
