@@ -1,1 +1,319 @@
-//! Outcomes to verdicts.
+//! Outcomes to verdicts: what the probes found, folded into the health of endpoints and regions.
+//!
+//! Owns [`Book`], one cell for each probe at each address, and what follows from the cells: the verdict
+//! on each endpoint, the health, observed role and reason of each region.
+//!
+//! ```text
+//!  unknown ──first success──▶ healthy ──`fall` failures──▶ unhealthy ──`rise` successes in a row──▶ healthy
+//!     │                       (a failure adds 1; only `rise` successes in a row clear the count)
+//!     └──`fall` failures──▶ unhealthy
+//!  any ──no outcome for `stale-after`──▶ unknown, the last verdict and its age stay visible; starts anew
+//! ```
+//!
+//! Invariants: an outcome is counted at most once and only in order; an outcome of a probe that is not
+//! configured (any more) changes nothing; a failed look-up never empties an endpoint; `unknown` is never
+//! turned into `unhealthy` by the passing of time, by a restart or by a reload; the cost of an outcome
+//! does not grow with the number of applications, and a clone costs O(1).
+//!
+//! Deliberately absent: clocks (time is an argument), roles and marks (`role`), what is answered
+//! (`steering`), counters for metrics (each outcome carries what telemetry needs), and any way to force a
+//! verdict.
+
+mod cell;
+mod region;
+mod saved;
+#[cfg(test)]
+mod tests;
+
+use crate::model::{
+    App, AppId, Endpoint, Fleet, HealthSource, Mono, Now, Observed, Outcome, ProbeTarget, RegionHealth, RegionId, RegionStatus, Verdict,
+};
+use cell::Cell;
+pub use cell::Run;
+use region::RegionBook;
+pub use saved::{Saved, SavedCell};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Everything that the probes found. A clone shares everything and costs O(1), so that readers get one
+/// with each snapshot.
+#[derive(Debug, Clone, Default)]
+pub struct Book {
+    /// One entry an application.
+    apps: imbl::OrdMap<AppId, Arc<AppBook>>,
+    /// When the evidence of each cell goes stale, soonest first; cells without fresh evidence are not in it.
+    due: imbl::OrdSet<(Mono, Arc<ProbeTarget>)>,
+}
+
+/// One application: its config and the books of its regions.
+#[derive(Debug, Clone)]
+struct AppBook {
+    /// What is configured; the cells of the regions stand in the order of its endpoints and probes.
+    app: Arc<App>,
+    /// In the order of `app.regions`.
+    regions: Vec<(RegionId, Arc<RegionBook>)>,
+}
+
+/// One thing that became different.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// The application.
+    pub app: AppId,
+    /// The region.
+    pub region: RegionId,
+    /// What.
+    pub what: ChangeKind,
+}
+
+/// What became different, and how.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ChangeKind {
+    /// The verdict of one probe at one address.
+    Probe {
+        /// Which.
+        target: Arc<ProbeTarget>,
+        /// Before.
+        from: Verdict,
+        /// Now.
+        to: Verdict,
+        /// Why, in words: the failure, `passes`, or that the evidence is stale.
+        message: String,
+    },
+    /// The verdict on an endpoint.
+    Endpoint {
+        /// Which.
+        endpoint: Endpoint,
+        /// Before.
+        from: Verdict,
+        /// Now.
+        to: Verdict,
+    },
+    /// The health of the region.
+    Region {
+        /// Before.
+        from: RegionHealth,
+        /// Now.
+        to: RegionHealth,
+    },
+    /// What the application there says it is.
+    Observed {
+        /// Before.
+        from: Observed,
+        /// Now.
+        to: Observed,
+    },
+}
+
+/// One probe at one address, for display.
+#[derive(Debug, Clone)]
+pub struct TargetStatus<'a> {
+    /// Which probe, where.
+    pub target: &'a ProbeTarget,
+    /// `http`, `tcp`, …
+    pub kind: &'static str,
+    /// Whether it counts towards health.
+    pub counting: bool,
+    /// The verdict now.
+    pub verdict: Verdict,
+    /// While the evidence is stale: what the verdict was.
+    pub stale_verdict: Option<Verdict>,
+    /// Since when the verdict is what it is.
+    pub since: Mono,
+    /// Failures counted; `fall` make it unhealthy.
+    pub failures: u32,
+    /// The threshold for `failures`.
+    pub fall: u32,
+    /// Successes in a row, counted up to `rise`.
+    pub successes: u32,
+    /// The threshold for `successes`.
+    pub rise: u32,
+    /// The last outcome.
+    pub last: Option<&'a Run>,
+    /// What the application freshly says it is; `none` where this probe does not report it.
+    pub observed: Observed,
+}
+
+impl Book {
+    /// A book without applications.
+    pub fn new() -> Book {
+        Book::default()
+    }
+
+    /// Takes over a new config. Cells of the same application, region, endpoint and address with an
+    /// identical probe are kept, also when the probe's place in the list changed; others start `unknown`,
+    /// and those no longer configured go.
+    ///
+    /// `now` must be read after the prober was told of the new config: outcomes that ended before it are
+    /// not counted for a cell that starts here, since they may come from an older probe.
+    pub fn reconfigure(&mut self, fleet: &Fleet, now: Now) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let mut apps = imbl::OrdMap::new();
+        for (id, app) in &fleet.apps {
+            let book = match self.apps.get(id) {
+                Some(old) if Arc::ptr_eq(&old.app, app) || old.app == *app => Arc::clone(old),
+                old => Arc::new(AppBook::new(app, old.map(Arc::as_ref), now.mono, &mut changes)),
+            };
+            apps.insert(id.clone(), book);
+        }
+        self.apps = apps;
+        let due = self.apps.values().flat_map(|book| {
+            let cells = book.regions.iter().flat_map(|(_, region)| region.cells());
+            cells.filter_map(|cell| Some((cell.due(book.app.probes.get(cell.target.probe)?)?, Arc::clone(&cell.target))))
+        });
+        self.due = due.collect();
+        changes
+    }
+
+    /// Takes in the addresses that a host name resolved to: new ones start `unknown`, gone ones go. An empty
+    /// list changes nothing, since a failed look-up is not an empty set.
+    pub fn resolved(&mut self, app: &AppId, region: &RegionId, endpoint: &Endpoint, addresses: &[IpAddr], now: Now) -> Vec<Change> {
+        let mut changes = Vec::new();
+        if addresses.is_empty() || matches!(endpoint, Endpoint::Address(_)) {
+            return changes;
+        }
+        let (Some(book), due) = (self.apps.get_mut(app), &mut self.due) else {
+            return changes;
+        };
+        let book = Arc::make_mut(book);
+        let probes = &book.app.probes;
+        if let Some((id, region)) = book.regions.iter_mut().find(|(id, _)| id == region) {
+            let gone = Arc::make_mut(region).resolved(&book.app, id, endpoint, addresses, now.mono, &mut changes);
+            for cell in gone {
+                let at = probes.get(cell.target.probe).and_then(|spec| cell.due(spec));
+                if let Some(at) = at {
+                    due.remove(&(at, cell.target));
+                }
+            }
+        }
+        changes
+    }
+
+    /// Takes in one outcome. Ignored are outcomes of targets that are not configured, such as are not later
+    /// than the last one counted, and such as ended before the cell began.
+    pub fn observe(&mut self, outcome: &Outcome, now: Now) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let accepts = self.cell(&outcome.target).is_some_and(|cell| cell.accepts(outcome.at));
+        if accepts {
+            self.touch(&outcome.target, now.mono, &mut changes, |cell, spec| {
+                cell.observe(spec, outcome, now.mono)
+            });
+        }
+        changes
+    }
+
+    /// Lets evidence go stale whose time has come.
+    pub fn poll(&mut self, now: Now) -> Vec<Change> {
+        let mut changes = Vec::new();
+        while let Some((due, target)) = self.due.get_min().cloned() {
+            if due > now.mono {
+                break;
+            }
+            // Out first, so that this ends even if a cell were still due at the same time afterwards.
+            self.due.remove(&(due, Arc::clone(&target)));
+            self.touch(&target, now.mono, &mut changes, |cell, spec| cell.expire(spec, now.mono));
+        }
+        changes
+    }
+
+    /// When [`Book::poll`] has something to do next.
+    pub fn next_due(&self) -> Option<Mono> {
+        self.due.get_min().map(|(at, _)| *at)
+    }
+
+    /// Every probe at every address of an application, in the order of the config.
+    pub fn targets(&self, app: &AppId) -> Vec<TargetStatus<'_>> {
+        let Some(book) = self.apps.get(app) else {
+            return Vec::new();
+        };
+        let cells = book.regions.iter().flat_map(|(_, region)| region.cells());
+        cells
+            .filter_map(|cell| Some(cell.status(book.app.probes.get(cell.target.probe)?)))
+            .collect()
+    }
+
+    /// One probe at one address.
+    pub fn target(&self, target: &ProbeTarget) -> Option<TargetStatus<'_>> {
+        let spec = self.apps.get(&target.app)?.app.probes.get(target.probe)?;
+        Some(self.cell(target)?.status(spec))
+    }
+
+    /// The status of every region of every application.
+    pub fn regions(&self) -> impl Iterator<Item = (&AppId, &RegionId, &RegionStatus)> {
+        self.apps
+            .iter()
+            .flat_map(|(app, book)| book.regions.iter().map(move |(id, region)| (app, id, &region.status)))
+    }
+
+    /// The cell of a target, for reading.
+    fn cell(&self, target: &ProbeTarget) -> Option<&Cell> {
+        let book = self.apps.get(&target.app)?;
+        let (_, region) = book.regions.iter().find(|(id, _)| *id == target.region)?;
+        region.cell(target)
+    }
+
+    /// Changes one cell with `act` and draws every conclusion: due time, endpoint, region, observed role.
+    fn touch(&mut self, target: &ProbeTarget, now: Mono, changes: &mut Vec<Change>, act: impl FnOnce(&mut Cell, &crate::model::ProbeSpec)) {
+        let Some(book) = self.apps.get_mut(&target.app) else {
+            return;
+        };
+        let book = Arc::make_mut(book);
+        let Some(spec) = book.app.probes.get(target.probe) else {
+            return;
+        };
+        let Some((_, region)) = book.regions.iter_mut().find(|(id, _)| *id == target.region) else {
+            return;
+        };
+        let mut moved = (None, None);
+        let touched = Arc::make_mut(region).touch(&book.app, target, now, changes, |cell| {
+            moved.0 = cell.due(spec);
+            act(cell, spec);
+            moved.1 = cell.due(spec);
+        });
+        if let Some(target) = touched {
+            if let Some(before) = moved.0 {
+                self.due.remove(&(before, Arc::clone(&target)));
+            }
+            if let Some(after) = moved.1 {
+                self.due.insert((after, target));
+            }
+        }
+    }
+}
+
+impl HealthSource for Book {
+    fn region(&self, app: &AppId, region: &RegionId) -> Option<&RegionStatus> {
+        let book = self.apps.get(app)?;
+        let (_, region) = book.regions.iter().find(|(id, _)| id == region)?;
+        Some(&region.status)
+    }
+}
+
+impl AppBook {
+    /// The book of `app`, with the cells of `old` that go on.
+    fn new(app: &Arc<App>, old: Option<&AppBook>, now: Mono, changes: &mut Vec<Change>) -> AppBook {
+        let kept = old.map_or_else(Vec::new, |old| kept_probes(&old.app, app));
+        let regions = app.regions.iter().map(|id| {
+            let before = old.and_then(|old| old.regions.iter().find(|(other, _)| other == id));
+            let before = before.map(|(_, region)| region.as_ref());
+            let region = RegionBook::new(app, id, before, &kept, now, changes);
+            (id.clone(), Arc::new(region))
+        });
+        AppBook {
+            app: Arc::clone(app),
+            regions: regions.collect(),
+        }
+    }
+}
+
+/// For each probe of `new` the place of the identical probe in `old`, each old one used once.
+fn kept_probes(old: &App, new: &App) -> Vec<Option<usize>> {
+    let mut used = vec![false; old.probes.len()];
+    let find = |spec| {
+        let place = old.probes.iter().zip(&used).position(|(other, used)| !used && other == spec)?;
+        if let Some(used) = used.get_mut(place) {
+            *used = true;
+        }
+        Some(place)
+    };
+    new.probes.iter().map(find).collect()
+}

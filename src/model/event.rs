@@ -225,8 +225,11 @@ pub enum Body {
     NameAdded {
         /// The name.
         name: Name,
-        /// Its first active region, and its home.
+        /// Its first active region.
         active: RegionId,
+        /// Its home, where that is another region: one that was evacuated when the name appeared.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        home: Option<RegionId>,
     },
     /// A steered name is no longer configured; added again it starts anew.
     NameRetired {

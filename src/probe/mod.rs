@@ -1,1 +1,130 @@
-//! Probes: timers and sockets.
+//! Probes: timers and sockets. What they find goes to the writer, which folds it into health.
+//!
+//! Owns the runs of every probe at every address, and the look-ups of endpoints that are host names. One
+//! task a target sleeps between its runs; [`Prober::configure`] makes the set of tasks what the config says.
+//!
+//! | file | what |
+//! |---|---|
+//! | `prober` | the set of tasks = f(config, addresses of host names) |
+//! | `task` | one target: when to run, the time limit, the gate through which outcomes go |
+//! | `lookup` | one host name: when to look it up, what to keep when that fails |
+//! | `http`, `tcp`, `dns`, `exec`, `postgres` | one kind each, behind [`Kind`] |
+//! | `tls` | whom to trust |
+//! | `words` | failures in words |
+//!
+//! A new kind is its file and its row in [`kind`]. Invariants: a run ends at its time limit whatever the peer
+//! does, and what a peer may send is bounded; a probe never runs twice at the same time; nothing a removed
+//! probe found is sent after [`Prober::configure`] returned; when the writer is behind, probes wait, so nothing
+//! is dropped and nothing piles up. Deliberately absent: verdicts (`health`), counters for metrics.
+
+mod dns;
+mod exec;
+mod http;
+mod lookup;
+mod postgres;
+mod prober;
+mod task;
+mod tcp;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod words;
+
+use crate::model::{AppId, Endpoint, Failure, Mono, Observed, Outcome, ProbeKind, ProbeSpec, ProbeTarget, RegionId};
+pub use lookup::{Lookup, LookupFuture, SystemLookup};
+pub use prober::Prober;
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use tls::Trust;
+
+/// What the prober tells the writer.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ProbeEvent {
+    /// A probe ran.
+    Outcome(Outcome),
+    /// A host name resolved to other addresses than before; never empty.
+    Resolved {
+        /// The application.
+        app: AppId,
+        /// The region.
+        region: RegionId,
+        /// The endpoint, a host name.
+        endpoint: Endpoint,
+        /// Its addresses, sorted.
+        addresses: Vec<IpAddr>,
+    },
+}
+
+/// What one run found.
+#[derive(Debug)]
+struct Found {
+    /// Whether it passed.
+    result: Result<(), Failure>,
+    /// What the application said it is; none where the kind does not report it or could not ask.
+    observed: Option<Observed>,
+}
+
+impl Found {
+    /// Of a kind that does not report roles.
+    fn of(result: Result<(), Failure>) -> Found {
+        Found { result, observed: None }
+    }
+}
+
+/// How far a run has come, for the message when its time is over: `no connection`, `no answer`, …
+#[derive(Debug)]
+struct Stage(Mutex<&'static str>);
+
+impl Stage {
+    /// Nothing done yet.
+    fn new() -> Stage {
+        Stage(Mutex::new("no answer"))
+    }
+
+    /// What is still missing from now on.
+    fn set(&self, missing: &'static str) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = missing;
+    }
+
+    /// What is missing.
+    fn missing(&self) -> &'static str {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A run under way. Dropping it ends the run and frees all that it holds.
+type RunFuture<'a> = Pin<Box<dyn Future<Output = Found> + Send + 'a>>;
+
+/// One kind of probe at one address. It may keep things between runs, such as a connection. It need not
+/// watch the time: the caller drops the run at its limit.
+trait Kind: Send {
+    /// One run.
+    fn run<'a>(&'a mut self, stage: &'a Stage) -> RunFuture<'a>;
+}
+
+/// Runs a probe once, now, at one address; a connection is not kept. `origin` as in [`Prober::start`].
+pub async fn run_once(spec: &ProbeSpec, target: &ProbeTarget, origin: std::time::Instant) -> Outcome {
+    let start = tokio::time::Instant::now();
+    let found = task::run(&mut *kind(spec, target, &Arc::default()), spec.timeout).await;
+    let end = tokio::time::Instant::now();
+    Outcome {
+        target: target.clone(),
+        at: Mono::after_origin(end.saturating_duration_since(origin.into())),
+        took: end.saturating_duration_since(start),
+        result: found.result,
+        observed: found.observed,
+    }
+}
+
+/// The table of kinds.
+fn kind(spec: &ProbeSpec, target: &ProbeTarget, trust: &Arc<Trust>) -> Box<dyn Kind> {
+    match &spec.kind {
+        ProbeKind::Http(probe) => Box::new(http::Http::new(probe, target, trust)),
+        ProbeKind::Tcp(probe) => Box::new(tcp::Tcp::new(probe, target)),
+        ProbeKind::Dns(probe) => Box::new(dns::Dns::new(probe, target)),
+        ProbeKind::Exec(probe) => Box::new(exec::Exec::new(probe, target)),
+        ProbeKind::Postgres(probe) => Box::new(postgres::Postgres::new(probe, target, spec.timeout)),
+    }
+}

@@ -1,1 +1,29 @@
-//! Roles, commands, gates, policies.
+//! Roles: which region is active for each steered name, who may change that, and when a policy does.
+//!
+//! Owns the fold over the ledger ([`State`]), the gates and commands ([`handle`]), the comparison of config
+//! and ledger ([`reconcile`]) and the policies in time ([`Watch`]). The laws:
+//!
+//! - [`handle`] and [`Watch::poll`] may refuse or offer and change nothing; [`State::apply`] may not fail and has no effects.
+//! - Roles change by entries only; health is an argument here and is never written into the state.
+//! - Exactly one region is active for each name after every entry, and it is not drained (promise 2).
+//! - Two marks stand apart: a name's own (`drain`) and the region's (`evacuate`); each verb sets and clears only its own.
+//!
+//! Deliberately absent: clocks, files, the numbering and hashing of entries (`ledger`), what is answered (`steering`).
+//!
+//! ```text
+//! Request ──handle──▶ drafts ─┐                      ┌─▶ State (fold) ──▶ steering::decide
+//! config ──reconcile─▶ drafts ─┼─▶ ledger ──▶ apply ──┤
+//! health ──Watch::poll▶ drafts ┘                      └─▶ affected() ──▶ Watch::touch
+//! ```
+
+mod command;
+mod gates;
+mod reconcile;
+mod state;
+mod watch;
+
+pub use command::{Command, Denied, Refusal, Request, handle};
+pub use gates::{candidate, candidates, cooldown_over_at, evidence, gates, move_kind, policy_target};
+pub use reconcile::{reconcile, reconcile_from};
+pub use state::{Muted, NameState, Proposal, RECEIPTS_MAX, State, affected};
+pub use watch::{Waiting, Watch};

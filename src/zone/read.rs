@@ -12,9 +12,9 @@
 use super::diags::{Diags, Text};
 use super::lex::{Lexer, Spot, Token};
 use super::table::is_data;
-use super::text::{Words, number, period, push_name};
+use super::text::{Words, has_raw_quote, number, period, push_name};
 use super::{Loaded, Place, Source, build, encode};
-use crate::model::{CLASS_IN, Diagnostic, Name, Rtype, TTL_MAX};
+use crate::model::{CLASS_IN, Diagnostic, Name, Rtype, TTL_MAX, parse_labels};
 
 /// Most errors that one load reports, and most warnings.
 pub const ERRORS_MAX: usize = 100;
@@ -249,6 +249,9 @@ impl Reader<'_, '_> {
                 "the owner name stands in quotes",
                 "write it without; escape blanks as \\032",
             ));
+        }
+        if has_raw_quote(token.bytes(text)) {
+            return Err(wrong(token, "a quote stands inside the owner name", "write it as \\\""));
         }
         file.scratch.clear();
         push_name(token.bytes(text), &file.origin, &mut file.scratch).map_err(|error| {
@@ -506,11 +509,18 @@ fn ttl_of(token: &Token, word: &[u8]) -> Result<u32, Wrong> {
     }
 }
 
-/// Reads the name that a directive takes.
+/// Reads the name that a directive takes. It is absolute, as NSD and Knot want it: a missing dot there moves half a zone.
 fn name_of(text: &[u8], tokens: &[Token], index: usize, origin: &[u8]) -> Result<Vec<u8>, Wrong> {
     let mut out = Vec::new();
     match Words::new(text, tokens, index, origin).name(&mut out) {
-        Ok(()) => Ok(out),
+        Ok(()) => {
+            let absolute = |word: &[u8]| parse_labels(word).is_ok_and(|(_, absolute)| absolute);
+            let token = tokens.get(index).filter(|token| !absolute(token.bytes(text)));
+            match token {
+                None => Ok(out),
+                Some(token) => Err(wrong(token, "the origin is not absolute", "end it with a dot")),
+            }
+        }
         Err(fault) => Err(at_token(tokens, fault.token, fault.message, "")),
     }
 }

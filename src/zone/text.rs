@@ -63,6 +63,7 @@ impl<'t> Words<'t> {
         match self.next_raw() {
             None => Err(self.missing(what)),
             Some((_, true)) => Err(self.fault_before(format!("{what} is expected here, without quotes"))),
+            Some((word, false)) if has_raw_quote(word) => Err(self.wrong(what, word)),
             Some((word, false)) => Ok(word),
         }
     }
@@ -182,10 +183,16 @@ fn escaped(after: &[u8]) -> Option<(u8, usize)> {
     }
 }
 
+/// Whether a word is of the form `key="value"`, which only service parameters may have; the tokenizer lets no other quote
+/// through without a backslash.
+pub(super) fn has_raw_quote(word: &[u8]) -> bool {
+    word.windows(2).any(|pair| pair == b"=\"")
+}
+
 /// Resolves the escapes of a string.
 ///
 /// # Errors
-/// On a malformed escape.
+/// On a malformed escape, or a quote without a backslash.
 pub(super) fn unescape(word: &[u8]) -> Result<Vec<u8>, &'static str> {
     let mut out = Vec::with_capacity(word.len());
     let mut rest = word;
@@ -195,6 +202,8 @@ pub(super) fn unescape(word: &[u8]) -> Result<Vec<u8>, &'static str> {
             let (octet, len) = escaped(after).ok_or("a backslash must be followed by one character or by three digits from 000 to 255")?;
             out.push(octet);
             rest = after.get(len..).unwrap_or_default();
+        } else if *byte == b'"' {
+            return Err("a quote stands inside a word: quote the whole word, or write the quote as \\\"");
         } else {
             out.push(*byte);
         }

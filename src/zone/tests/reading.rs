@@ -49,7 +49,7 @@ fn check_errors(lines: &str, wanted: &[(usize, usize, &str)]) {
 
 #[test]
 fn owners_ttls_and_classes_come_in_every_order() {
-    let lines = "a A 192.0.2.1\n  60 A 192.0.2.2\nb IN 1h A 192.0.2.3\nc 1h30m IN A 192.0.2.4\nD.E. CLASS1 a 192.0.2.5\n@ TYPE16 x\n$ORIGIN q\nz.e. AAAA ::1\nw TXT \"\"";
+    let lines = "a A 192.0.2.1\n  60 A 192.0.2.2\nb IN 1h A 192.0.2.3\nc 1h30m IN A 192.0.2.4\nD.E. CLASS1 a 192.0.2.5\n@ TYPE16 x\n$ORIGIN q.e.\nz.e. AAAA ::1\nw TXT \"\"";
     let loaded = read_lines(lines).unwrap();
     assert_eq!(
         records(&loaded).split_off(2),
@@ -184,6 +184,11 @@ fn bad_data_is_refused() {
         "a ZONEMD 1 1 1 00",
         "a SSHFP 1 1",
         "a TXT a\"b",
+        "a TXT a=\"b\"",
+        "a=\"b\" TXT x",
+        "a NS b=\"c\"",
+        "$ORIGIN @",
+        "$ORIGIN a\\.",
         "a TXT \"x\"\"y\"",
         "a 1h30 TXT x",
         "a -1 TXT x",
@@ -201,6 +206,7 @@ fn bad_data_is_refused() {
         "$ORIGIN",
         "$ORIGIN a b",
         "$ORIGIN a..b",
+        "$ORIGIN a",
         "$INCLUDE",
         "$INCLUDE nosuch",
         "\u{feff}",
@@ -298,12 +304,12 @@ fn a_finding_is_shown_with_its_line() {
 
 #[test]
 fn includes_have_their_own_origin_and_their_errors_their_own_file() {
-    let text = format!("{HEAD}a TXT a\n$INCLUDE one sub\nb TXT b\n$INCLUDE two");
+    let text = format!("{HEAD}a TXT a\n$INCLUDE one sub.e.\nb TXT b\n$INCLUDE two");
     let mut asked = Vec::new();
     let mut include = |path: &str, from: &str| {
         asked.push(format!("{path} from {from}"));
         let text = match path {
-            "one" => " TXT inherited\nx TXT x\n$ORIGIN y\n$INCLUDE deep\n$TTL 9\n",
+            "one" => " TXT inherited\nx TXT x\n$ORIGIN y.sub.e.\n$INCLUDE deep\n$TTL 9\n",
             "deep" => "z TXT z",
             "two" => "c TXT c",
             _ => return Err("no such file".into()),

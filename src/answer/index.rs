@@ -1,0 +1,312 @@
+//! What a snapshot is made of: the index of names, the RRsets and referrals of all zones, the steered slots.
+//!
+//! Everything of the zones lies in a few flat arrays that are written once by `build` and shared by all
+//! snapshots until the next reload; numbers of 32 bits take the place of pointers. A look-up touches
+//! the table's control bytes, one entry, one [`Node`], its name, its [`Rrset`] and the piece.
+
+use super::piece::{Fix, PieceRef, WrittenName};
+use super::query::LowerName;
+use super::steered::{Slot, Slots, SteeredId, SteeredInput, SteeredNames};
+use crate::model::Name;
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
+use std::hash::{BuildHasher, Hasher};
+use std::sync::Arc;
+
+/// No node, no slot, nothing: the 32-bit number that is never given.
+pub(super) const NONE: u32 = u32::MAX;
+
+/// Everything that is answered, immutable. Cloning is cheap; structure is shared.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// What the zones say.
+    pub(super) world: Arc<World>,
+    /// What the steered names answer.
+    pub(super) slots: Slots,
+}
+
+impl Snapshot {
+    /// The snapshot with some names decided anew. Costs what changed, not what there is. Names that are not
+    /// steered here are passed over: they need a [`Snapshot::build`].
+    pub fn with(&self, changed: &[SteeredInput]) -> Snapshot {
+        let mut slots = self.slots.clone();
+        for input in changed {
+            if let Some(id) = self.world.steered.id(&input.name) {
+                slots.change(id, input);
+            }
+        }
+        Snapshot {
+            world: self.world.clone(),
+            slots,
+        }
+    }
+
+    /// RRsets served: those of the zone files and those that the steered names have in any region.
+    pub fn rrset_count(&self) -> usize {
+        self.world.rrset_count + self.slots.rrset_count()
+    }
+
+    /// The steered names; the same `Arc` in every snapshot that came from one [`Snapshot::build`].
+    pub fn steered(&self) -> &Arc<SteeredNames> {
+        &self.world.steered
+    }
+
+    /// The name of an id of this snapshot.
+    pub fn steered_name(&self, id: SteeredId) -> Option<&Name> {
+        self.world.steered.name(id)
+    }
+
+    /// The slot of a node's steered name.
+    pub(super) fn slot(&self, node: &Node) -> Option<(SteeredId, &Slot)> {
+        if node.steered == NONE {
+            return None;
+        }
+        let id = SteeredId(node.steered);
+        Some((id, self.slots.get(id)?))
+    }
+}
+
+/// What the zones say.
+#[derive(Debug, Default)]
+pub(super) struct World {
+    /// Node numbers by name.
+    pub(super) table: HashTable<u32>,
+    /// Hashes names, seeded so that nobody outside can aim for collisions.
+    pub(super) hasher: NameHasher,
+    /// Most labels of any name in the table.
+    pub(super) labels_max: u8,
+    /// Nodes by number. Those that only [`Node::extra`] leads to are not in the table.
+    pub(super) nodes: Vec<Node>,
+    /// RRsets; those of a node are neighbours, sorted by type.
+    pub(super) rrsets: Vec<Rrset>,
+    /// Zones by number.
+    pub(super) zones: Vec<ZoneRecord>,
+    /// Referrals by number.
+    pub(super) referrals: Vec<Referral>,
+    /// Where the glue RRsets of referrals end.
+    pub(super) glue_ends: Vec<GlueEnd>,
+    /// Names, pieces and targets of CNAMEs and DNAMEs.
+    pub(super) bytes: Vec<u8>,
+    /// Pointers of the pieces.
+    pub(super) fixes: Vec<Fix>,
+    /// The steered names.
+    pub(super) steered: Arc<SteeredNames>,
+    /// RRsets of the zone files.
+    pub(super) rrset_count: usize,
+}
+
+/// Hashes wire names in lower case.
+#[derive(Debug, Clone, Default)]
+pub(super) struct NameHasher(FixedState);
+
+impl NameHasher {
+    /// A hasher of its own for each seed.
+    pub(super) fn new(seed: u64) -> NameHasher {
+        NameHasher(FixedState::with_seed(seed))
+    }
+
+    /// The hash of a wire name in lower case.
+    pub(super) fn hash(&self, name: &[u8]) -> u64 {
+        let mut hasher = self.0.build_hasher();
+        hasher.write(name);
+        hasher.finish()
+    }
+}
+
+/// A name that exists.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Node {
+    /// Where its name (lower case) lies.
+    pub(super) name_at: u32,
+    /// Its first RRset.
+    pub(super) rrsets_at: u32,
+    /// Its zone.
+    pub(super) zone: u32,
+    /// The node of `*` below it, or [`NONE`].
+    pub(super) wildcard: u32,
+    /// With [`Node::CUT`] its referral; with [`Node::APEX`] the node that the parent zone, served here too, has for this name, or [`NONE`].
+    pub(super) extra: u32,
+    /// Number of its slot, or [`NONE`].
+    pub(super) steered: u32,
+    /// Its RRsets.
+    pub(super) rrset_count: u16,
+    /// Octets of its name.
+    pub(super) name_len: u8,
+    /// What it is.
+    pub(super) flags: u8,
+}
+
+impl Node {
+    /// The apex of its zone.
+    pub(super) const APEX: u8 = 1;
+    /// A zone cut: has NS and is no apex.
+    pub(super) const CUT: u8 = 2;
+    /// Has a DNAME.
+    pub(super) const DNAME: u8 = 4;
+    /// Has a CNAME.
+    pub(super) const CNAME: u8 = 8;
+
+    /// Whether it is any of these.
+    pub(super) fn is(&self, flags: u8) -> bool {
+        self.flags & flags != 0
+    }
+}
+
+/// A piece in the arenas.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct StoredPiece {
+    /// Its octets.
+    pub(super) at: u32,
+    /// How many.
+    pub(super) len: u32,
+    /// Its pointers.
+    pub(super) fixes_at: u32,
+    /// How many.
+    pub(super) fixes_len: u16,
+    /// Records.
+    pub(super) records: u16,
+}
+
+/// An RRset.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rrset {
+    /// Its records.
+    pub(super) piece: StoredPiece,
+    /// For CNAME and DNAME: how the target is written.
+    pub(super) written: WrittenName,
+    /// For CNAME (lower case) and DNAME (as in the file): where the target lies, its length before it.
+    pub(super) target_at: u32,
+    /// Its type.
+    pub(super) rtype: u16,
+}
+
+/// A zone.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ZoneRecord {
+    /// The node of its apex.
+    pub(super) apex: u32,
+    /// Octets of its apex.
+    pub(super) apex_octets: u8,
+    /// The SOA record with the TTL of negative answers (RFC 2308 §3).
+    pub(super) negative: StoredPiece,
+}
+
+/// What is answered at and below a zone cut.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Referral {
+    /// NS records, then glue.
+    pub(super) piece: StoredPiece,
+    /// Octets of the NS records.
+    pub(super) ns_octets: u32,
+    /// NS records.
+    pub(super) ns_records: u16,
+    /// Glue RRsets.
+    pub(super) glue_len: u16,
+    /// The first of their ends.
+    pub(super) glue_at: u32,
+}
+
+/// The end of a glue RRset in its referral.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct GlueEnd {
+    /// Octets of the referral up to its end.
+    pub(super) octets: u32,
+    /// Records in it.
+    pub(super) records: u16,
+    /// Whether the name server lies below the cut, so that nobody finds it without (RFC 9471 §2.1).
+    pub(super) is_required: bool,
+}
+
+impl World {
+    /// The node of a name that is in the table.
+    pub(super) fn find(&self, name: &[u8]) -> Option<&Node> {
+        self.node(self.find_number(name)?)
+    }
+
+    /// The number of the node of a name that is in the table.
+    pub(super) fn find_number(&self, name: &[u8]) -> Option<u32> {
+        let is_it = |number: &u32| self.node(*number).is_some_and(|node| self.name(node) == name);
+        self.table.find(self.hasher.hash(name), is_it).copied()
+    }
+
+    /// The node of the longest suffix of `name` that exists, and whether it is the whole name: the closest
+    /// encloser (RFC 4592 §3.3.1). None where no zone of ours encloses it.
+    pub(super) fn closest(&self, name: &LowerName) -> Option<(&Node, bool)> {
+        let mut rest = name.wire();
+        // Names with more labels than any of ours need no look-up: this bounds the work for absurd ones.
+        let excess = name.labels().saturating_sub(self.labels_max);
+        for _ in 0..excess {
+            rest = parent(rest)?;
+        }
+        let mut is_whole = excess == 0;
+        loop {
+            if let Some(node) = self.find(rest) {
+                return Some((node, is_whole));
+            }
+            rest = parent(rest)?;
+            is_whole = false;
+        }
+    }
+
+    /// A node by its number.
+    pub(super) fn node(&self, number: u32) -> Option<&Node> {
+        self.nodes.get(number as usize)
+    }
+
+    /// The name of a node, in lower case.
+    pub(super) fn name(&self, node: &Node) -> &[u8] {
+        self.octets(node.name_at, usize::from(node.name_len))
+    }
+
+    /// The RRsets of a node, sorted by type.
+    pub(super) fn rrsets(&self, node: &Node) -> &[Rrset] {
+        let at = node.rrsets_at as usize;
+        self.rrsets.get(at..at + usize::from(node.rrset_count)).unwrap_or(&[])
+    }
+
+    /// The RRset of a type at a node.
+    pub(super) fn rrset(&self, node: &Node, rtype: u16) -> Option<&Rrset> {
+        self.rrsets(node).iter().find(|rrset| rrset.rtype == rtype)
+    }
+
+    /// The zone of a node.
+    pub(super) fn zone(&self, node: &Node) -> Option<&ZoneRecord> {
+        self.zones.get(node.zone as usize)
+    }
+
+    /// The piece as it can be joined; it was laid for an owner of `laid_octets` octets.
+    pub(super) fn piece(&self, piece: &StoredPiece, laid_octets: u8) -> PieceRef<'_> {
+        let fixes = piece.fixes_at as usize;
+        PieceRef {
+            bytes: self.octets(piece.at, piece.len as usize),
+            fixes: self.fixes.get(fixes..fixes + usize::from(piece.fixes_len)).unwrap_or(&[]),
+            records: piece.records,
+            laid_octets,
+        }
+    }
+
+    /// The target of a CNAME or DNAME.
+    pub(super) fn target(&self, rrset: &Rrset) -> &[u8] {
+        let len = self.octets(rrset.target_at, 1).first().copied().unwrap_or(0);
+        self.octets(rrset.target_at.saturating_add(1), usize::from(len))
+    }
+
+    /// The ends of a referral's glue RRsets.
+    pub(super) fn glue_ends(&self, referral: &Referral) -> &[GlueEnd] {
+        let at = referral.glue_at as usize;
+        self.glue_ends.get(at..at + usize::from(referral.glue_len)).unwrap_or(&[])
+    }
+
+    /// A stretch of the arena.
+    fn octets(&self, at: u32, len: usize) -> &[u8] {
+        self.bytes.get(at as usize..at as usize + len).unwrap_or(&[])
+    }
+}
+
+/// A wire name without its first label; none for the root.
+pub(super) fn parent(name: &[u8]) -> Option<&[u8]> {
+    match usize::from(*name.first()?) {
+        0 => None,
+        len => name.get(1 + len..),
+    }
+}

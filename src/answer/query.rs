@@ -1,0 +1,224 @@
+//! Reading a query (RFC 1035 §4.1, RFC 6891 §6): the header, the one question, the OPT record.
+//!
+//! What is refused here is FORMERR. Strictness is that of NSD and Knot where they agree: exactly one
+//! question, no compression in it, one OPT with the root as owner, nothing behind the last record.
+
+use crate::model::NAME_OCTETS_MAX;
+
+/// Octets of a header.
+pub(super) const HEADER_OCTETS: usize = 12;
+/// Octets of an OPT record without options.
+pub(super) const OPT_OCTETS: usize = 11;
+/// Smallest size that a UDP client can take (RFC 1035 §4.2.1).
+pub(super) const UDP_OCTETS_MIN: usize = 512;
+/// Number of the OPT type.
+const OPT: u16 = 41;
+
+/// Opcode of an ordinary query.
+pub(super) const OPCODE_QUERY: u8 = 0;
+/// Opcode of NOTIFY (RFC 1996).
+pub(super) const OPCODE_NOTIFY: u8 = 4;
+
+/// The first twelve octets.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Header {
+    /// QR: it is a response.
+    pub(super) is_response: bool,
+    /// What is wanted.
+    pub(super) opcode: u8,
+    /// Counts of the four sections.
+    counts: [u16; 4],
+}
+
+impl Header {
+    /// Reads it; none when there are fewer octets.
+    pub(super) fn read(packet: &[u8]) -> Option<Header> {
+        let head: &[u8; HEADER_OCTETS] = packet.first_chunk()?;
+        let [_, _, flags, _, qd0, qd1, an0, an1, ns0, ns1, ar0, ar1] = *head;
+        Some(Header {
+            is_response: flags & 0x80 != 0,
+            opcode: flags >> 3 & 0x0f,
+            counts: [[qd0, qd1], [an0, an1], [ns0, ns1], [ar0, ar1]].map(u16::from_be_bytes),
+        })
+    }
+}
+
+/// A name in lower case, uncompressed, on the stack: what is looked up.
+#[derive(Clone, Copy)]
+pub(super) struct LowerName {
+    /// Its octets, then rubbish.
+    bytes: [u8; NAME_OCTETS_MAX],
+    /// How many of them, 1 to 255.
+    len: u8,
+    /// Labels without the root.
+    labels: u8,
+}
+
+impl LowerName {
+    /// Takes a complete wire name of any case; none when it is too long for one or not complete.
+    pub(super) fn new(wire: &[u8]) -> Option<LowerName> {
+        let (_, labels) = plain_name(wire)?;
+        LowerName::counted(wire, labels)
+    }
+
+    /// The same where the labels have been counted already.
+    fn counted(wire: &[u8], labels: u8) -> Option<LowerName> {
+        let mut bytes = [0; NAME_OCTETS_MAX];
+        let target = bytes.get_mut(..wire.len())?;
+        target.copy_from_slice(wire);
+        // Length octets are below 64, so folding the whole does not touch them.
+        target.make_ascii_lowercase();
+        Some(LowerName {
+            bytes,
+            len: u8::try_from(wire.len()).ok()?,
+            labels,
+        })
+    }
+
+    /// The wire form.
+    pub(super) fn wire(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.len)).unwrap_or(&[0])
+    }
+
+    /// Labels without the root.
+    pub(super) fn labels(&self) -> u8 {
+        self.labels
+    }
+}
+
+/// EDNS of a query (RFC 6891 §6.1).
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Edns {
+    /// Octets the client can take over UDP, as it says.
+    pub(super) size: u16,
+    /// Version; only 0 exists.
+    pub(super) version: u8,
+    /// DO: it wants DNSSEC records (RFC 3225); echoed.
+    pub(super) dnssec_ok: bool,
+}
+
+/// A query that could be read.
+pub(super) struct Query<'q> {
+    /// Header and question, to be echoed octet for octet.
+    pub(super) head: &'q [u8],
+    /// The name asked for, in lower case.
+    pub(super) qname: LowerName,
+    /// The type asked for.
+    pub(super) qtype: u16,
+    /// The class asked for.
+    pub(super) qclass: u16,
+    /// EDNS, where used.
+    pub(super) edns: Option<Edns>,
+}
+
+/// Why a query could not be read: FORMERR, with what of it is worth echoing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Malformed;
+
+impl<'q> Query<'q> {
+    /// Reads question and records behind the header.
+    ///
+    /// # Errors
+    /// [`Malformed`] stands for FORMERR.
+    pub(super) fn read(packet: &'q [u8], header: Header) -> Result<Query<'q>, Malformed> {
+        let [qd, an, ns, ar] = header.counts;
+        if qd != 1 {
+            return Err(Malformed);
+        }
+        let rest = packet.get(HEADER_OCTETS..).ok_or(Malformed)?;
+        let (name_len, labels) = plain_name(rest).ok_or(Malformed)?;
+        let (qname, rest) = rest.split_at_checked(name_len).ok_or(Malformed)?;
+        let ([t0, t1, c0, c1], _) = rest.split_first_chunk().ok_or(Malformed)?;
+        let head_len = HEADER_OCTETS + name_len + 4;
+        let (head, mut rest) = packet.split_at_checked(head_len).ok_or(Malformed)?;
+        // A NOTIFY carries the new SOA and an IXFR the old one; both are refused, so they need only be skipped.
+        for _ in 0..u32::from(an) + u32::from(ns) {
+            rest = skip_record(rest).ok_or(Malformed)?;
+        }
+        let mut edns = None;
+        for _ in 0..ar {
+            if let Some(opt) = read_opt(rest)? {
+                if edns.replace(opt).is_some() {
+                    return Err(Malformed); // RFC 6891 §6.1.1: more than one OPT
+                }
+            }
+            rest = skip_record(rest).ok_or(Malformed)?;
+        }
+        if !rest.is_empty() {
+            return Err(Malformed);
+        }
+        Ok(Query {
+            head,
+            qname: LowerName::counted(qname, labels).ok_or(Malformed)?,
+            qtype: u16::from_be_bytes([*t0, *t1]),
+            qclass: u16::from_be_bytes([*c0, *c1]),
+            edns,
+        })
+    }
+}
+
+/// Octets and labels of the uncompressed name that `bytes` begin with; none when it is cut short, too
+/// long or compressed (in a question there is nothing before it to point to).
+fn plain_name(bytes: &[u8]) -> Option<(usize, u8)> {
+    let mut at = 0;
+    let mut labels = 0;
+    loop {
+        let len = usize::from(*bytes.get(at)?);
+        if len > 63 || at + len >= NAME_OCTETS_MAX {
+            return None;
+        }
+        at += 1 + len;
+        if len == 0 {
+            return Some((at, labels));
+        }
+        labels += 1; // at most 127 labels fit into 255 octets
+    }
+}
+
+/// What is behind the name that `bytes` begin with, compressed or not. Pointers are not followed: the
+/// name itself is of no interest, so no loop can be walked into.
+fn skip_name(mut bytes: &[u8]) -> Option<&[u8]> {
+    loop {
+        let (&len, rest) = bytes.split_first()?;
+        match len {
+            0 => return Some(rest),
+            1..=63 => bytes = rest.get(usize::from(len)..)?,
+            0xc0..=0xff => return rest.get(1..),
+            _ => return None,
+        }
+    }
+}
+
+/// What is behind the record that `bytes` begin with.
+fn skip_record(bytes: &[u8]) -> Option<&[u8]> {
+    let rest = skip_name(bytes)?;
+    let ([_, _, _, _, _, _, _, _, len0, len1], rest) = rest.split_first_chunk()?;
+    rest.get(usize::from(u16::from_be_bytes([*len0, *len1]))..)
+}
+
+/// The record that `bytes` begin with, if it is an OPT.
+///
+/// # Errors
+/// When its owner is not the root (RFC 6891 §6.1.2), or its options do not fill its data.
+fn read_opt(bytes: &[u8]) -> Result<Option<Edns>, Malformed> {
+    let rest = skip_name(bytes).ok_or(Malformed)?;
+    let ([t0, t1, size0, size1, _extended, version, flags, _, len0, len1], rest) = rest.split_first_chunk().ok_or(Malformed)?;
+    if u16::from_be_bytes([*t0, *t1]) != OPT {
+        return Ok(None);
+    }
+    if bytes.first() != Some(&0) {
+        return Err(Malformed);
+    }
+    let mut options = rest.get(..usize::from(u16::from_be_bytes([*len0, *len1]))).ok_or(Malformed)?;
+    while let Some(([_, _, l0, l1], data)) = options.split_first_chunk() {
+        options = data.get(usize::from(u16::from_be_bytes([*l0, *l1]))..).ok_or(Malformed)?;
+    }
+    if !options.is_empty() {
+        return Err(Malformed);
+    }
+    Ok(Some(Edns {
+        size: u16::from_be_bytes([*size0, *size1]),
+        version: *version,
+        dnssec_ok: flags & 0x80 != 0,
+    }))
+}

@@ -1,0 +1,187 @@
+//! A UDP lane: one thread, one socket, `respond` in a loop.
+//!
+//! On Linux it takes and sends batches (`batch`), elsewhere one packet at a time; both ways go through
+//! [`Desk::answer`], so they answer alike. The lane sleeps in its receive call. It is woken for stopping by
+//! shutting its socket down; should that ever fail, the receive call ends by itself after [`WAKE_AT_LEAST`].
+
+use super::stats::{AnswerTable, Counted, LaneStats};
+use crate::answer::{Ctx, Out, Outcome, Snapshot, Transport, UDP_OCTETS_MAX, respond};
+use arc_swap::ArcSwap;
+use socket2::Socket;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Longest time that a lane sleeps without looking whether it is to stop.
+pub(super) const WAKE_AT_LEAST: Duration = Duration::from_secs(5);
+/// Octets of a query that are looked at. No sound query is longer; one that is gets FORMERR for its missing end.
+pub(super) const QUERY_OCTETS_MAX: usize = 4096;
+/// Pause after an error of the receive call that is not about one packet, so that it cannot spin.
+const ERROR_PAUSE: Duration = Duration::from_millis(10);
+
+/// A lane before it runs.
+#[derive(Debug)]
+pub(super) struct Lane {
+    /// Its socket, bound.
+    pub(super) socket: Arc<Socket>,
+    /// The address it is bound to.
+    pub(super) address: SocketAddr,
+    /// Where the snapshot comes from.
+    pub(super) source: Arc<ArcSwap<Snapshot>>,
+    /// Its counters.
+    pub(super) stats: Arc<LaneStats>,
+    /// Whether to stop.
+    pub(super) is_stopping: Arc<AtomicBool>,
+}
+
+impl Lane {
+    /// Answers until told to stop.
+    pub(super) fn run(self) {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        self.run_batches();
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        self.run_single();
+    }
+
+    /// Whether to stop.
+    fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::Acquire)
+    }
+
+    /// Deals with an error of the receive call.
+    fn receive_failed(&self, error: &io::Error) {
+        match error.kind() {
+            // The time-out, a signal, or an ICMP error for an earlier response: no news about this socket.
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted | io::ErrorKind::ConnectionRefused => {}
+            _ if self.is_stopping() => {}
+            _ => {
+                tracing::warn!(address = %self.address, %error, "receiving failed");
+                std::thread::sleep(ERROR_PAUSE);
+            }
+        }
+    }
+
+    /// With `recvmmsg` and `sendmmsg`.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn run_batches(self) {
+        let mut batch = super::batch::Batch::new(super::bind::is_wildcard(&self.address));
+        let mut desk = Desk::new(self.stats.clone());
+        while !self.is_stopping() {
+            let received = match batch.receive(&self.socket) {
+                Ok(received) => received,
+                Err(error) => {
+                    self.receive_failed(&error);
+                    continue;
+                }
+            };
+            if self.is_stopping() {
+                break; // what was received is the shutdown, read as empty packets
+            }
+            let snapshot = self.source.load();
+            desk.begin(&snapshot, received as u64);
+            for index in 0..received {
+                batch.answer(index, |query, peer, local, room| desk.answer(&snapshot, query, peer, local, room));
+            }
+            for _ in 0..batch.send(&self.socket) {
+                self.stats.dropped(Counted::SendFailed);
+            }
+        }
+    }
+
+    /// With `recvfrom` and `sendto`: works everywhere. On a wildcard address the kernel chooses the source address.
+    #[cfg_attr(any(target_os = "linux", target_os = "android"), allow(dead_code))]
+    pub(super) fn run_single(self) {
+        let Ok(socket) = self.socket.try_clone().map(std::net::UdpSocket::from) else {
+            return;
+        };
+        let mut desk = Desk::new(self.stats.clone());
+        let mut query = vec![0; QUERY_OCTETS_MAX];
+        let mut room = vec![0; UDP_OCTETS_MAX];
+        while !self.is_stopping() {
+            let (octets, peer) = match socket.recv_from(&mut query) {
+                Ok(received) => received,
+                Err(error) => {
+                    self.receive_failed(&error);
+                    continue;
+                }
+            };
+            if self.is_stopping() {
+                break;
+            }
+            let snapshot = self.source.load();
+            desk.begin(&snapshot, 1);
+            let len = desk.answer(&snapshot, query.get(..octets).unwrap_or(&[]), peer, None, &mut room);
+            let response = len.and_then(|len| room.get(..len));
+            if response.is_some_and(|response| socket.send_to(response, peer).is_err()) {
+                self.stats.dropped(Counted::SendFailed);
+            }
+        }
+    }
+}
+
+/// What a lane keeps from answer to answer.
+struct Desk {
+    /// Its counters.
+    stats: Arc<LaneStats>,
+    /// Its counters of steered answers.
+    table: Option<Arc<AnswerTable>>,
+    /// Counted up with each answer.
+    rotation: u32,
+    /// Wall clock, read once a batch.
+    wall_seconds: u64,
+}
+
+impl Desk {
+    /// A desk without a table yet.
+    fn new(stats: Arc<LaneStats>) -> Desk {
+        Desk {
+            stats,
+            table: None,
+            rotation: 0,
+            wall_seconds: 0,
+        }
+    }
+
+    /// Begins a batch.
+    fn begin(&mut self, snapshot: &Snapshot, queries: u64) {
+        self.wall_seconds = wall_seconds();
+        self.stats.received(queries);
+        self.table = Some(self.stats.table(self.table.take(), snapshot.steered()));
+    }
+
+    /// Answers one query into `room` and counts it; the length, or none where nothing is to be sent.
+    fn answer(&mut self, snapshot: &Snapshot, query: &[u8], peer: SocketAddr, local: Option<IpAddr>, room: &mut [u8]) -> Option<usize> {
+        if peer.port() == 0 {
+            self.stats.dropped(Counted::PortZero);
+            return None;
+        }
+        let ctx = Ctx {
+            peer,
+            local,
+            transport: Transport::Udp,
+            size_max: UDP_OCTETS_MAX,
+            wall_seconds: self.wall_seconds,
+            rotation: self.rotation,
+        };
+        match respond(snapshot, query, &ctx, &mut Out::new(room)) {
+            Outcome::Reply(reply) => {
+                self.rotation = self.rotation.wrapping_add(1);
+                if let Some(table) = &self.table {
+                    self.stats.replied(&reply, table);
+                }
+                Some(reply.len)
+            }
+            Outcome::Drop(reason) => {
+                self.stats.dropped(reason.into());
+                None
+            }
+        }
+    }
+}
+
+/// Wall clock, seconds since 1970; 0 before that.
+pub(super) fn wall_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,516 @@
+//! One region of an application: from the cells to the verdict on each endpoint, the health of the
+//! region, its observed role and the reason in words.
+//!
+//! Counts are kept up to date with each cell that changes, so an outcome that changes no verdict costs the
+//! same in a region of ten thousand endpoints as in one of two.
+
+use super::cell::Cell;
+use super::{Change, ChangeKind};
+use crate::model::{App, Endpoint, EndpointStatus, Mono, Observed, ProbeTarget, RegionHealth, RegionId, RegionStatus, Require, Verdict};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Most different failures that a reason names.
+const REASONS_MAX: usize = 2;
+/// Most characters of one failure in a reason.
+const REASON_CHARS_MAX: usize = 160;
+/// Most failing endpoints that are looked at for a reason.
+const REASON_ENDPOINTS_MAX: usize = 16;
+
+/// One region of an application.
+#[derive(Debug, Clone)]
+pub(super) struct RegionBook {
+    /// What decisions read.
+    pub status: RegionStatus,
+    /// In the order of the config, as in `status.endpoints`.
+    endpoints: Vec<Arc<EndpointBook>>,
+    /// Place of each endpoint in `endpoints`.
+    places: Arc<BTreeMap<Endpoint, usize>>,
+    /// Endpoints and cells by what they say.
+    tally: Tally,
+    /// Whether any probe counts.
+    probed: bool,
+    /// When this config came.
+    configured: Mono,
+}
+
+/// Counts over a region.
+#[derive(Debug, Clone, Default)]
+struct Tally {
+    /// Endpoints that are healthy.
+    healthy: usize,
+    /// Endpoints that are unhealthy.
+    unhealthy: usize,
+    /// Cells that freshly say `active`.
+    active: usize,
+    /// Cells that freshly say `passive`.
+    passive: usize,
+}
+
+/// One endpoint: an address, or a host name with the addresses it last resolved to.
+#[derive(Debug, Clone)]
+struct EndpointBook {
+    /// As configured.
+    endpoint: Endpoint,
+    /// Its addresses; a host name has none before its first look-up.
+    addresses: Vec<AddressBook>,
+}
+
+/// One address and its cells, in the order of the probes.
+#[derive(Debug, Clone)]
+struct AddressBook {
+    /// The address.
+    address: IpAddr,
+    /// One a probe.
+    cells: Vec<Cell>,
+}
+
+impl RegionBook {
+    /// The book of a region, with the cells of `old` that go on: `kept` says for each probe which old one it was.
+    pub fn new(
+        app: &App,
+        id: &RegionId,
+        old: Option<&RegionBook>,
+        kept: &[Option<usize>],
+        now: Mono,
+        changes: &mut Vec<Change>,
+    ) -> RegionBook {
+        let mut endpoints = Vec::new();
+        for endpoint in app.endpoints_of(id) {
+            let before = old.and_then(|old| old.endpoint(endpoint));
+            let addresses = match endpoint {
+                Endpoint::Address(address) => vec![*address],
+                Endpoint::Host(_) => before.map_or_else(Vec::new, |book| book.addresses.iter().map(|one| one.address).collect()),
+            };
+            let addresses = addresses.into_iter().map(|address| {
+                let before = before.and_then(|book| book.addresses.iter().find(|one| one.address == address));
+                AddressBook::new(app, id, endpoint, address, before.map(|book| (book, kept)), now)
+            });
+            endpoints.push(Arc::new(EndpointBook {
+                endpoint: endpoint.clone(),
+                addresses: addresses.collect(),
+            }));
+        }
+        let places = endpoints
+            .iter()
+            .enumerate()
+            .map(|(place, book)| (book.endpoint.clone(), place))
+            .collect();
+        let unknown = RegionStatus {
+            health: RegionHealth::Unknown,
+            since: now,
+            evidence_at: None,
+            reason: String::new(),
+            observed: Observed::None,
+            observed_since: now,
+            endpoints: Vec::new(),
+        };
+        let mut book = RegionBook {
+            status: old.map_or(unknown, |old| old.status.clone()),
+            endpoints,
+            places: Arc::new(places),
+            tally: Tally::default(),
+            probed: app.counting_probes() > 0,
+            configured: now,
+        };
+        book.count_all(app, id, now, changes);
+        book
+    }
+
+    /// All cells, in the order of the config.
+    pub fn cells(&self) -> impl Iterator<Item = &Cell> {
+        self.endpoints
+            .iter()
+            .flat_map(|book| book.addresses.iter().flat_map(|one| &one.cells))
+    }
+
+    /// The cell of a target of this region.
+    pub fn cell(&self, target: &ProbeTarget) -> Option<&Cell> {
+        let book = self.endpoint(&target.endpoint)?;
+        let address = book.addresses.iter().find(|one| one.address == target.address)?;
+        address.cells.get(target.probe)
+    }
+
+    /// The book of an endpoint.
+    fn endpoint(&self, endpoint: &Endpoint) -> Option<&EndpointBook> {
+        self.endpoints.get(*self.places.get(endpoint)?).map(Arc::as_ref)
+    }
+
+    /// Changes a cell with `act` and draws the conclusions. Gives the cell's target; none when there is no such cell.
+    pub fn touch(
+        &mut self,
+        app: &App,
+        target: &ProbeTarget,
+        now: Mono,
+        changes: &mut Vec<Change>,
+        act: impl FnOnce(&mut Cell),
+    ) -> Option<Arc<ProbeTarget>> {
+        let place = *self.places.get(&target.endpoint)?;
+        let counting = app.probes.get(target.probe).is_some_and(|spec| !spec.monitoring_only);
+        let book = Arc::make_mut(self.endpoints.get_mut(place)?);
+        let address = book.addresses.iter_mut().find(|one| one.address == target.address)?;
+        let cell = address.cells.get_mut(target.probe)?;
+        let (verdict, observed, failure) = (cell.verdict, cell.observed(), cell.failure().cloned());
+        act(cell);
+        let told_otherwise = cell.verdict != Verdict::Healthy && cell.failure() != failure.as_ref();
+        let (from, to) = (verdict, cell.verdict);
+        if from != to {
+            let what = ChangeKind::Probe {
+                target: Arc::clone(&cell.target),
+                from,
+                to,
+                message: cell.message(),
+            };
+            changes.push(change(target, what));
+        }
+        let said = (observed, cell.observed());
+        if counting {
+            self.status.evidence_at = self.status.evidence_at.max(cell.last.as_ref().map(|last| last.at));
+        }
+        let touched = Arc::clone(&cell.target);
+        if said.0 != said.1 {
+            self.tally.recount(said.0, said.1);
+            self.conclude_observed(target, now, changes);
+        }
+        if counting && from != to {
+            self.conclude_endpoint(app, target, place, now, changes);
+        }
+        if counting && (from != to || told_otherwise) {
+            self.status.reason = self.reason(app);
+        }
+        Some(touched)
+    }
+
+    /// Takes in the addresses of a host name; gives the cells that went.
+    pub fn resolved(
+        &mut self,
+        app: &App,
+        id: &RegionId,
+        endpoint: &Endpoint,
+        addresses: &[IpAddr],
+        now: Mono,
+        changes: &mut Vec<Change>,
+    ) -> Vec<Cell> {
+        let Some(book) = self.places.get(endpoint).and_then(|place| self.endpoints.get_mut(*place)) else {
+            return Vec::new();
+        };
+        let mut wanted = addresses.to_vec();
+        wanted.sort_unstable();
+        wanted.dedup();
+        if book.addresses.iter().map(|one| one.address).eq(wanted.iter().copied()) {
+            return Vec::new();
+        }
+        let book = Arc::make_mut(book);
+        let mut old = std::mem::take(&mut book.addresses);
+        for address in wanted {
+            match old.iter().position(|one| one.address == address) {
+                Some(place) => book.addresses.push(old.swap_remove(place)),
+                // Born with the config, not now: the first outcome may have ended before this look-up was taken in.
+                None => book
+                    .addresses
+                    .push(AddressBook::new(app, id, endpoint, address, None, self.configured)),
+            }
+        }
+        self.count_all(app, id, now, changes);
+        old.into_iter().flat_map(|one| one.cells).collect()
+    }
+
+    /// Counts everything anew: after the set of cells changed.
+    fn count_all(&mut self, app: &App, id: &RegionId, now: Mono, changes: &mut Vec<Change>) {
+        let before = std::mem::take(&mut self.status.endpoints);
+        self.tally = Tally::default();
+        let mut endpoints = Vec::new();
+        let mut evidence_at = None;
+        for book in &self.endpoints {
+            let verdict = book.verdict(app);
+            self.tally.add(verdict, 1);
+            for cell in book.addresses.iter().flat_map(|one| &one.cells) {
+                self.tally.recount(Observed::None, cell.observed());
+                if app.probes.get(cell.target.probe).is_some_and(|spec| !spec.monitoring_only) {
+                    evidence_at = evidence_at.max(cell.last.as_ref().map(|last| last.at));
+                }
+            }
+            endpoints.push(EndpointStatus {
+                endpoint: book.endpoint.clone(),
+                verdict,
+            });
+        }
+        let old: BTreeMap<&Endpoint, Verdict> = before.iter().map(|one| (&one.endpoint, one.verdict)).collect();
+        for one in &endpoints {
+            let from = old.get(&one.endpoint).copied().unwrap_or_default();
+            if from != one.verdict {
+                let what = ChangeKind::Endpoint {
+                    endpoint: one.endpoint.clone(),
+                    from,
+                    to: one.verdict,
+                };
+                changes.push(self.change(app, id, what));
+            }
+        }
+        self.status.endpoints = endpoints;
+        self.status.evidence_at = evidence_at;
+        let health = self.health();
+        if health != self.status.health {
+            let from = std::mem::replace(&mut self.status.health, health);
+            self.status.since = now;
+            changes.push(self.change(app, id, ChangeKind::Region { from, to: health }));
+        }
+        let observed = self.tally.observed();
+        if observed != self.status.observed {
+            let from = std::mem::replace(&mut self.status.observed, observed);
+            self.status.observed_since = now;
+            changes.push(self.change(app, id, ChangeKind::Observed { from, to: observed }));
+        }
+        self.status.reason = self.reason(app);
+    }
+
+    /// A change of this region.
+    fn change(&self, app: &App, id: &RegionId, what: ChangeKind) -> Change {
+        Change {
+            app: app.id.clone(),
+            region: id.clone(),
+            what,
+        }
+    }
+
+    /// After the verdict of a counting cell changed: the endpoint, and with it the region.
+    fn conclude_endpoint(&mut self, app: &App, target: &ProbeTarget, place: usize, now: Mono, changes: &mut Vec<Change>) {
+        let (Some(book), Some(status)) = (self.endpoints.get(place), self.status.endpoints.get_mut(place)) else {
+            return;
+        };
+        let to = book.verdict(app);
+        let from = std::mem::replace(&mut status.verdict, to);
+        if from == to {
+            return;
+        }
+        self.tally.take(from, 1);
+        self.tally.add(to, 1);
+        let endpoint = status.endpoint.clone();
+        changes.push(change(target, ChangeKind::Endpoint { endpoint, from, to }));
+        let health = self.health();
+        if health != self.status.health {
+            let from = std::mem::replace(&mut self.status.health, health);
+            self.status.since = now;
+            changes.push(change(target, ChangeKind::Region { from, to: health }));
+        }
+    }
+
+    /// After a cell says something else about the role.
+    fn conclude_observed(&mut self, target: &ProbeTarget, now: Mono, changes: &mut Vec<Change>) {
+        let to = self.tally.observed();
+        if to != self.status.observed {
+            let from = std::mem::replace(&mut self.status.observed, to);
+            self.status.observed_since = now;
+            changes.push(change(target, ChangeKind::Observed { from, to }));
+        }
+    }
+
+    /// All endpoints unhealthy: unhealthy; none healthy and some unknown: unknown; all healthy: healthy; else degraded.
+    fn health(&self) -> RegionHealth {
+        let all = self.endpoints.len();
+        match (self.tally.healthy, self.tally.unhealthy) {
+            _ if !self.probed || all == 0 => RegionHealth::Unknown,
+            (_, unhealthy) if unhealthy == all => RegionHealth::Unhealthy,
+            (0, _) => RegionHealth::Unknown,
+            (healthy, _) if healthy == all => RegionHealth::Healthy,
+            _ => RegionHealth::Degraded,
+        }
+    }
+
+    /// Why the health is what it is, in words that name the failing probes.
+    fn reason(&self, app: &App) -> String {
+        let all = self.endpoints.len();
+        let (healthy, unhealthy) = (self.tally.healthy, self.tally.unhealthy);
+        if !self.probed {
+            return "not probed".to_owned();
+        }
+        if healthy == all {
+            return format!("{healthy} of {all} {} healthy", endpoints(all));
+        }
+        let mut parts = Vec::new();
+        if unhealthy > 0 {
+            let verb = if unhealthy == 1 { "fails" } else { "fail" };
+            let told = self.failures(app);
+            let colon = if told.is_empty() { "" } else { ": " };
+            parts.push(format!("{unhealthy} of {all} {} {verb}{colon}{told}", endpoints(all)));
+        }
+        let unknown = all.saturating_sub(healthy + unhealthy);
+        if unknown > 0 {
+            parts.push(format!("no fresh evidence from {unknown} of {all} {}", endpoints(all)));
+        }
+        parts.join("; ")
+    }
+
+    /// The different failures of the unhealthy endpoints, the first ones in the order of the config.
+    fn failures(&self, app: &App) -> String {
+        let mut told: Vec<String> = Vec::new();
+        let sick = self.status.endpoints.iter().zip(&self.endpoints);
+        let sick = sick
+            .filter(|(status, _)| status.verdict == Verdict::Unhealthy)
+            .map(|(_, book)| book);
+        let cells = sick
+            .take(REASON_ENDPOINTS_MAX)
+            .flat_map(|book| book.addresses.iter().flat_map(|one| &one.cells));
+        for cell in cells.filter(|cell| cell.verdict == Verdict::Unhealthy) {
+            let Some(spec) = app.probes.get(cell.target.probe).filter(|spec| !spec.monitoring_only) else {
+                continue;
+            };
+            // An unhealthy probe whose last run passed is on its way up.
+            let message = cell.failure().map_or("recovering", |failure| &failure.message);
+            let message = shorten(message);
+            let kind = spec.kind.as_str();
+            let alike = app.probes.iter().filter(|other| other.kind.as_str() == kind).count();
+            let words = match alike {
+                1 => format!("{kind}: {message}"),
+                _ => format!("{kind} (probe {}): {message}", cell.target.probe + 1),
+            };
+            if told.contains(&words) {
+                continue;
+            }
+            if told.len() == REASONS_MAX {
+                told.push("and more".to_owned());
+                break;
+            }
+            told.push(words);
+        }
+        told.join(", ")
+    }
+}
+
+impl EndpointBook {
+    /// Over its addresses: all unhealthy: unhealthy; any healthy: healthy; else unknown.
+    fn verdict(&self, app: &App) -> Verdict {
+        let mut all_unhealthy = !self.addresses.is_empty();
+        for address in &self.addresses {
+            match address.verdict(app) {
+                Verdict::Healthy => return Verdict::Healthy,
+                Verdict::Unknown => all_unhealthy = false,
+                Verdict::Unhealthy => {}
+            }
+        }
+        if all_unhealthy { Verdict::Unhealthy } else { Verdict::Unknown }
+    }
+}
+
+impl AddressBook {
+    /// Cells for an address; those of `before` whose probe goes on are kept.
+    fn new(
+        app: &App,
+        region: &RegionId,
+        endpoint: &Endpoint,
+        address: IpAddr,
+        before: Option<(&AddressBook, &[Option<usize>])>,
+        now: Mono,
+    ) -> AddressBook {
+        let cells = (0..app.probes.len()).map(|probe| {
+            let target = ProbeTarget {
+                app: app.id.clone(),
+                region: region.clone(),
+                endpoint: endpoint.clone(),
+                address,
+                probe,
+            };
+            let old = before.and_then(|(book, kept)| book.cells.get((*kept.get(probe)?)?));
+            match old {
+                // At another place in the list: what still comes under this number from before is of another probe.
+                Some(old) => Cell {
+                    born: if old.target.probe == probe { old.born } else { now },
+                    target: Arc::new(target),
+                    ..old.clone()
+                },
+                None => Cell::new(target, now),
+            }
+        });
+        AddressBook {
+            address,
+            cells: cells.collect(),
+        }
+    }
+
+    /// Over the counting probes, by the application's `require`.
+    fn verdict(&self, app: &App) -> Verdict {
+        let (mut healthy, mut unhealthy, mut unknown) = (0, 0, 0);
+        for (_, cell) in app.probes.iter().zip(&self.cells).filter(|(spec, _)| !spec.monitoring_only) {
+            match cell.verdict {
+                Verdict::Healthy => healthy += 1,
+                Verdict::Unhealthy => unhealthy += 1,
+                Verdict::Unknown => unknown += 1,
+            }
+        }
+        match app.require {
+            _ if healthy + unhealthy + unknown == 0 => Verdict::Unknown,
+            Require::All if unhealthy > 0 => Verdict::Unhealthy,
+            Require::All if unknown > 0 => Verdict::Unknown,
+            Require::All => Verdict::Healthy,
+            Require::AtLeast(least) if healthy >= least => Verdict::Healthy,
+            Require::AtLeast(least) if healthy + unknown < least => Verdict::Unhealthy,
+            Require::AtLeast(_) => Verdict::Unknown,
+        }
+    }
+}
+
+impl Tally {
+    /// Counts endpoints in.
+    fn add(&mut self, verdict: Verdict, count: usize) {
+        match verdict {
+            Verdict::Healthy => self.healthy += count,
+            Verdict::Unhealthy => self.unhealthy += count,
+            Verdict::Unknown => {}
+        }
+    }
+
+    /// Counts endpoints out.
+    fn take(&mut self, verdict: Verdict, count: usize) {
+        match verdict {
+            Verdict::Healthy => self.healthy = self.healthy.saturating_sub(count),
+            Verdict::Unhealthy => self.unhealthy = self.unhealthy.saturating_sub(count),
+            Verdict::Unknown => {}
+        }
+    }
+
+    /// Counts a cell that said `from` and says `to`.
+    fn recount(&mut self, from: Observed, to: Observed) {
+        match from {
+            Observed::Active => self.active = self.active.saturating_sub(1),
+            Observed::Passive => self.passive = self.passive.saturating_sub(1),
+            Observed::None => {}
+        }
+        match to {
+            Observed::Active => self.active += 1,
+            Observed::Passive => self.passive += 1,
+            Observed::None => {}
+        }
+    }
+
+    /// `active` if one says so, else `passive` if one says so, else `none`.
+    fn observed(&self) -> Observed {
+        match (self.active, self.passive) {
+            (0, 0) => Observed::None,
+            (0, _) => Observed::Passive,
+            _ => Observed::Active,
+        }
+    }
+}
+
+/// A change in the region of a target.
+fn change(target: &ProbeTarget, what: ChangeKind) -> Change {
+    Change {
+        app: target.app.clone(),
+        region: target.region.clone(),
+        what,
+    }
+}
+
+/// The noun, by number.
+fn endpoints(count: usize) -> &'static str {
+    if count == 1 { "endpoint" } else { "endpoints" }
+}
+
+/// At most [`REASON_CHARS_MAX`] characters.
+fn shorten(message: &str) -> String {
+    match message.char_indices().nth(REASON_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", message.get(..end).unwrap_or(message)),
+        None => message.to_owned(),
+    }
+}

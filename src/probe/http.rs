@@ -1,0 +1,322 @@
+//! `kind = "http"`, also https: one request to the endpoint's address, with Host and SNI from the URL.
+//!
+//! Redirects are not followed and no proxy of the environment is used. The certificate is verified against
+//! the host of the URL, also where that is an address. The connection is kept between runs, for a minute at
+//! most, so that a server which no longer accepts connections, or whose certificate ran out, is noticed. The
+//! body is read only as far as it is allowed to go, and judged only where something is expected of it.
+
+use super::tls::{Trust, TrustError};
+use super::words::{CLOSED, clip, failure, failure_in_chain};
+use super::{Found, Kind, RunFuture, Stage};
+use crate::model::{FailReason, Failure, HttpProbe, Observed, ProbeTarget, RoleRule};
+use reqwest::header::{HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use reqwest::{Client, Method, Response};
+use serde_json::Value;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use url::{Host, Url};
+
+/// How long a connection is used before a new one is made.
+const CONNECTION_AGE_MAX: Duration = Duration::from_secs(60);
+/// How long the rest of a body is waited for that nothing is expected of, so that the connection can be kept.
+const DRAIN: Duration = Duration::from_millis(100);
+/// Most octets of header fields over HTTP/2; hyper has its own limits for HTTP/1.
+const HEADER_OCTETS_MAX: u32 = 64 * 1024;
+/// Most characters of a found value in a message.
+const VALUE_CHARS_MAX: usize = 60;
+
+/// One probe at one address.
+pub(super) struct Http {
+    /// Where to.
+    address: IpAddr,
+    /// What to ask and what to expect.
+    probe: HttpProbe,
+    /// Whom to trust; shared by all probes.
+    trust: Arc<Trust>,
+    /// The client with the kept connection, and what it was made of.
+    client: Option<Kept>,
+}
+
+/// A client and when to make another one.
+struct Kept {
+    /// The client, with at most one idle connection.
+    client: Client,
+    /// When it was made.
+    made: Instant,
+    /// The state of the trusted certificates that it was made with.
+    stamp: u64,
+}
+
+impl Http {
+    /// The probe at its target.
+    pub fn new(probe: &HttpProbe, target: &ProbeTarget, trust: &Arc<Trust>) -> Http {
+        Http {
+            address: target.address,
+            probe: probe.clone(),
+            trust: Arc::clone(trust),
+            client: None,
+        }
+    }
+
+    /// One run.
+    async fn check(&mut self, stage: &Stage) -> Found {
+        let mut observed = None;
+        let result = self.ask(stage, &mut observed).await;
+        if result.is_err() {
+            // Whatever went wrong, the next run starts with a connection of its own.
+            self.client = None;
+        }
+        Found { result, observed }
+    }
+
+    /// Asks and judges.
+    async fn ask(&mut self, stage: &Stage, observed: &mut Option<Observed>) -> Result<(), Failure> {
+        stage.set("no answer");
+        let client = self.client()?;
+        let host = self.probe.url.host_str().unwrap_or_default().to_owned();
+        let method = Method::from_bytes(self.probe.method.as_bytes());
+        let method = method.map_err(|_| failure(FailReason::Internal, format!("no HTTP method: {}", self.probe.method)))?;
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            USER_AGENT,
+            HeaderValue::from_static(concat!("pointsman/", env!("CARGO_PKG_VERSION"))),
+        );
+        for (name, value) in &self.probe.headers {
+            // The value may be a secret: it is not shown.
+            let broken = || failure(FailReason::Internal, format!("header {name} cannot be sent"));
+            let field = HeaderName::from_bytes(name.as_bytes()).map_err(|_| broken())?;
+            headers.insert(field, HeaderValue::from_str(value).map_err(|_| broken())?);
+        }
+        if !headers.contains_key(HOST)
+            && let Some(value) = literal_authority(&self.probe.url)
+        {
+            headers.insert(HOST, value);
+        }
+        let url = connect_url(&self.probe.url, self.address);
+        let request = client.request(method, url).headers(headers).send();
+        let response = request.await.map_err(|error| words(&error, &host))?;
+        let status = response.status().as_u16();
+        let passes = self.probe.status.iter().any(|(low, high)| (*low..=*high).contains(&status));
+        let wrong_status = || {
+            failure(
+                FailReason::Status,
+                format!("HTTP {status}, expected {}", ranges(&self.probe.status)),
+            )
+        };
+        let looks = self.probe.body.is_some() || !self.probe.json.is_empty();
+        // A passive region may well answer with an error and say in it that it stands by.
+        if !(self.probe.role.is_some() || (passes && looks)) {
+            return if passes {
+                drain(response, self.probe.body_bytes_max, &host).await
+            } else {
+                Err(wrong_status())
+            };
+        }
+        stage.set("no complete body");
+        let body = self.body(response, &host).await;
+        let parsed = match &body {
+            Ok(bytes) => serde_json::from_slice::<Value>(bytes).map_err(|error| no_json(&error)),
+            Err(error) => Err(error.clone()),
+        };
+        if let (Some(rule), Ok(value)) = (&self.probe.role, &parsed) {
+            *observed = Some(role(rule, value));
+        }
+        if !passes {
+            return Err(wrong_status());
+        }
+        let body = body?;
+        if let Some(text) = self.probe.body.as_ref().filter(|text| !text.is_empty())
+            && !super::tcp::contains(&body, text.as_bytes())
+        {
+            let text = clip(text, VALUE_CHARS_MAX);
+            return Err(failure(FailReason::Content, format!("body does not contain {text:?}")));
+        }
+        if self.probe.json.is_empty() {
+            return Ok(());
+        }
+        let value = parsed?;
+        self.probe
+            .json
+            .iter()
+            .try_for_each(|(pointer, expected)| equals(&value, pointer, expected))
+    }
+
+    /// The body, as far as it is allowed to go.
+    async fn body(&self, mut response: Response, host: &str) -> Result<Vec<u8>, Failure> {
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| words(&error, host))? {
+            if body.len() + chunk.len() > self.probe.body_bytes_max {
+                let message = format!("body is longer than {} octets", self.probe.body_bytes_max);
+                return Err(failure(FailReason::Content, message));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+
+    /// The kept client, or a new one where it is old or the trusted certificates changed.
+    fn client(&mut self) -> Result<Client, Failure> {
+        let ca = self.probe.ca.as_deref();
+        let secure = self.probe.url.scheme() == "https";
+        let stamp = if secure { self.trust.stamp(ca) } else { 0 };
+        if let Some(kept) = &self.client
+            && kept.stamp == stamp
+            && kept.made.elapsed() < CONNECTION_AGE_MAX
+        {
+            return Ok(kept.client.clone());
+        }
+        let cannot = |error: TrustError| failure(FailReason::Internal, error.to_string());
+        let mut builder = Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false);
+        builder = builder.pool_max_idle_per_host(1).pool_idle_timeout(CONNECTION_AGE_MAX);
+        builder = builder.http2_max_header_list_size(HEADER_OCTETS_MAX);
+        let config = match (secure, self.probe.url.host()) {
+            (false, _) => self.trust.nobody().map_err(cannot)?,
+            (true, Some(Host::Ipv4(address))) => self.trust.config_for(ca, address.into()).map_err(cannot)?,
+            (true, Some(Host::Ipv6(address))) => self.trust.config_for(ca, address.into()).map_err(cannot)?,
+            (true, _) => self.trust.config(ca).map_err(cannot)?,
+        };
+        builder = builder.tls_backend_preconfigured(config);
+        if let Some(Host::Domain(host)) = self.probe.url.host() {
+            // The port is the URL's.
+            builder = builder.resolve(host, SocketAddr::new(self.address, 0));
+        }
+        let broken = |error: reqwest::Error| failure(FailReason::Internal, format!("no HTTP client: {}", error.without_url()));
+        let client = builder.build().map_err(broken)?;
+        let made = Instant::now();
+        self.client = Some(Kept {
+            client: client.clone(),
+            made,
+            stamp,
+        });
+        Ok(client)
+    }
+}
+
+impl Kind for Http {
+    fn run<'a>(&'a mut self, stage: &'a Stage) -> RunFuture<'a> {
+        Box::pin(self.check(stage))
+    }
+}
+
+/// The URL to connect to: a host that is an address cannot be overridden when resolving, so it is replaced.
+fn connect_url(url: &Url, address: IpAddr) -> Url {
+    let mut url = url.clone();
+    if !matches!(url.host(), Some(Host::Domain(_))) {
+        // Can only fail for URLs without a host, which are no http URLs.
+        let _ = url.set_ip_host(address);
+    }
+    url
+}
+
+/// The Host header for a URL whose host is an address: what the URL says, not where we connect to.
+fn literal_authority(url: &Url) -> Option<HeaderValue> {
+    if matches!(url.host(), None | Some(Host::Domain(_))) {
+        return None;
+    }
+    let host = url.host_str()?;
+    let text = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+    HeaderValue::from_str(&text).ok()
+}
+
+/// Reads the rest of a body that nothing is expected of, for a moment and up to the limit.
+async fn drain(mut response: Response, octets_max: usize, host: &str) -> Result<(), Failure> {
+    let rest = async {
+        let mut left = octets_max;
+        while let Some(chunk) = response.chunk().await.map_err(|error| words(&error, host))? {
+            match left.checked_sub(chunk.len()) {
+                Some(fewer) => left = fewer,
+                None => break,
+            }
+        }
+        Ok(())
+    };
+    tokio::time::timeout(DRAIN, rest).await.unwrap_or(Ok(()))
+}
+
+/// Class and words of an error of the client. The URL is not part of it.
+fn words(error: &reqwest::Error, host: &str) -> Failure {
+    let mut next = std::error::Error::source(error);
+    while let Some(inner) = next {
+        if let Some(http) = inner.downcast_ref::<hyper::Error>() {
+            if http.is_parse_too_large() {
+                return failure(FailReason::Protocol, "the header fields of the answer are too large");
+            }
+            if http.is_parse() || http.is_parse_status() {
+                return failure(FailReason::Protocol, "the answer is no valid HTTP");
+            }
+            if http.is_incomplete_message() || http.is_body_write_aborted() {
+                return failure(FailReason::Protocol, "connection closed before the answer was complete");
+            }
+        }
+        next = inner.source();
+    }
+    let found = std::error::Error::source(error).and_then(|source| failure_in_chain(source, host));
+    match found {
+        // TCP has no such end while connecting: it is the handshake's.
+        Some(found) if error.is_connect() && found.message == CLOSED => {
+            failure(FailReason::Tls, "connection closed during the TLS handshake")
+        }
+        Some(found) if error.is_body() || error.is_decode() => match found.reason {
+            FailReason::Connect => failure(FailReason::Protocol, "connection closed before the answer was complete"),
+            _ => found,
+        },
+        Some(found) => found,
+        None => {
+            let mut text = String::new();
+            let mut next = std::error::Error::source(error);
+            while let Some(inner) = next {
+                text = inner.to_string();
+                next = inner.source();
+            }
+            failure(FailReason::Protocol, format!("no HTTP answer: {text}"))
+        }
+    }
+}
+
+/// `200-299 or 301`.
+fn ranges(ranges: &[(u16, u16)]) -> String {
+    let show = |(low, high): &(u16, u16)| if low == high { low.to_string() } else { format!("{low}-{high}") };
+    ranges.iter().map(show).collect::<Vec<String>>().join(" or ")
+}
+
+/// A body that is no JSON.
+fn no_json(error: &serde_json::Error) -> Failure {
+    let place = (error.line(), error.column());
+    failure(
+        FailReason::Content,
+        format!("body is no JSON (line {}, column {})", place.0, place.1),
+    )
+}
+
+/// Whether the value at a pointer is the expected one.
+fn equals(body: &Value, pointer: &str, expected: &Value) -> Result<(), Failure> {
+    let found = body.pointer(pointer);
+    if found.is_some_and(|found| same(found, expected)) {
+        return Ok(());
+    }
+    let found = found.map_or_else(|| "missing".to_owned(), |found| clip(&found.to_string(), VALUE_CHARS_MAX));
+    let expected = clip(&expected.to_string(), VALUE_CHARS_MAX);
+    Err(failure(FailReason::Content, format!("{pointer} is {found}, expected {expected}")))
+}
+
+/// Equality of JSON values; numbers by value, so that `1` is `1.0`.
+fn same(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => a == b || a.as_f64() == b.as_f64(),
+        _ => a == b,
+    }
+}
+
+/// What the application says it is; neither word is `none`.
+fn role(rule: &RoleRule, body: &Value) -> Observed {
+    match body.pointer(&rule.json) {
+        Some(word) if same(word, &rule.active) => Observed::Active,
+        Some(word) if same(word, &rule.passive) => Observed::Passive,
+        _ => Observed::None,
+    }
+}

@@ -1,0 +1,352 @@
+//! Tests of the prober with kinds and look-ups made up here: which probes run, when, and what is told.
+
+use super::prober::Kinds;
+use super::*;
+use crate::model::{App, ExecProbe, Failover, Fleet, Name, Require, TcpProbe, WhenAllDown};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, mpsc};
+
+/// A probe told from others by its port.
+fn probe(port: u16, interval: Duration) -> ProbeSpec {
+    let kind = ProbeKind::Tcp(TcpProbe {
+        port,
+        send: None,
+        expect: None,
+    });
+    ProbeSpec {
+        kind,
+        interval,
+        timeout: Duration::from_secs(60),
+        fall: 3,
+        rise: 2,
+        stale_after: Duration::from_secs(60),
+        monitoring_only: false,
+    }
+}
+
+/// As often as it goes.
+const FAST: Duration = Duration::from_millis(2);
+
+/// A fleet of one application with these endpoints in one region.
+fn fleet(id: &str, endpoints: &[&str], probes: Vec<ProbeSpec>) -> Fleet {
+    let iad = RegionId::new("iad");
+    let parse = |text: &&str| {
+        text.parse()
+            .map_or_else(|_| Endpoint::Host(Name::parse(text).unwrap()), Endpoint::Address)
+    };
+    let app = App {
+        id: AppId::new(id),
+        name: Name::parse("shop.example.net.").unwrap(),
+        regions: vec![iad.clone()],
+        ttl: 30,
+        failover: Failover::Manual,
+        failover_delay: Duration::ZERO,
+        failback_delay: Duration::ZERO,
+        cooldown: Duration::ZERO,
+        when_all_down: WhenAllDown::Active,
+        require: Require::All,
+        paired: BTreeMap::new(),
+        endpoints: BTreeMap::from([(iad, endpoints.iter().map(parse).collect())]),
+        probes,
+    };
+    Fleet::new(BTreeMap::new(), vec![Arc::new(app)])
+}
+
+/// What the made-up kinds did.
+#[derive(Default)]
+struct Ran {
+    /// Kinds made, by target and port.
+    made: Mutex<HashMap<(String, usize), usize>>,
+    /// Runs under way now, and the most there were.
+    under_way: AtomicUsize,
+    most: AtomicUsize,
+    /// Runs begun in all.
+    begun: AtomicUsize,
+}
+
+/// A kind that counts, and waits to be let go where it is told to.
+struct Counting(Arc<Ran>, Option<Arc<Notify>>);
+
+/// Counts a run out, also when it is dropped.
+struct UnderWay<'a>(&'a Ran);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Kind for Counting {
+    fn run<'a>(&'a mut self, _stage: &'a Stage) -> RunFuture<'a> {
+        Box::pin(async move {
+            let now = self.0.under_way.fetch_add(1, Ordering::SeqCst) + 1;
+            let _under_way = UnderWay(&self.0);
+            self.0.most.fetch_max(now, Ordering::SeqCst);
+            self.0.begun.fetch_add(1, Ordering::SeqCst);
+            match &self.1 {
+                Some(go) => go.notified().await,
+                None => tokio::task::yield_now().await,
+            }
+            Found::of(Ok(()))
+        })
+    }
+}
+
+fn counting(ran: &Arc<Ran>, go: Option<&Arc<Notify>>) -> Kinds {
+    let (ran, go) = (Arc::clone(ran), go.cloned());
+    Box::new(move |_, target, _| {
+        let key = (target.address.to_string(), target.probe);
+        *ran.made.lock().unwrap().entry(key).or_default() += 1;
+        Box::new(Counting(Arc::clone(&ran), go.clone()))
+    })
+}
+
+/// What a made-up look-up finds; none: never anything.
+type Answer = Option<Result<Vec<&'static str>, ()>>;
+
+/// A look-up that says when it is asked, and answers with whatever is put here.
+#[derive(Clone)]
+struct Told(mpsc::UnboundedSender<()>, Arc<Mutex<Answer>>);
+
+impl Lookup for Told {
+    fn addresses(&self, _host: &Name) -> LookupFuture {
+        self.0.send(()).unwrap();
+        let answer = self.1.lock().unwrap().clone();
+        Box::pin(async move {
+            match answer {
+                Some(Ok(texts)) => Ok(texts.iter().map(|text| text.parse().unwrap()).collect()),
+                Some(Err(())) => Err(std::io::Error::other("the resolver is on fire")),
+                None => std::future::pending().await,
+            }
+        })
+    }
+}
+
+fn start(capacity: usize, kinds: Kinds) -> (Prober, mpsc::Receiver<ProbeEvent>) {
+    let (tx, rx) = mpsc::channel(capacity);
+    (Prober::assemble(tx, Instant::now(), Arc::new(SystemLookup), kinds), rx)
+}
+
+/// The next event, which must come.
+async fn next(events: &mut mpsc::Receiver<ProbeEvent>) -> ProbeEvent {
+    let event = tokio::time::timeout(Duration::from_secs(10), events.recv()).await;
+    event.expect("an event within 10 s").expect("an open channel")
+}
+
+async fn next_outcome(events: &mut mpsc::Receiver<ProbeEvent>) -> Outcome {
+    match next(events).await {
+        ProbeEvent::Outcome(outcome) => outcome,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reconfiguring_starts_new_keeps_unchanged_and_stops_the_rest_at_once() {
+    let ran = Arc::new(Ran::default());
+    let (prober, mut events) = start(1, counting(&ran, None));
+    let (one, two, three) = (probe(1, FAST), probe(2, FAST), probe(3, FAST));
+    prober.configure(&fleet("shop", &["192.0.2.1", "192.0.2.2"], vec![one.clone(), two]));
+    assert_eq!(prober.targets(), 4);
+    let mut seen = BTreeSet::new();
+    while seen.len() < 4 {
+        seen.insert(next_outcome(&mut events).await.target);
+    }
+    // The second probe becomes another one, the second address goes.
+    prober.configure(&fleet("shop", &["192.0.2.1"], vec![one, three]));
+    let configured = prober.now();
+    assert_eq!(prober.targets(), 2);
+    // At most what was in the channel already is of before.
+    let mut late = 0;
+    for _ in 0..200 {
+        let outcome = next_outcome(&mut events).await;
+        if outcome.target.address.to_string() == "192.0.2.2" || (outcome.target.probe == 1 && outcome.at < configured) {
+            late += 1;
+        }
+    }
+    assert!(late <= 1, "{late} outcomes of gone probes");
+    let made = ran.made.lock().unwrap().clone();
+    assert_eq!(made[&("192.0.2.1".to_owned(), 0)], 1, "unchanged: not disturbed");
+    assert_eq!(made[&("192.0.2.1".to_owned(), 1)], 2, "changed: made anew");
+    prober.configure(&Fleet::default());
+    assert_eq!(prober.targets(), 0);
+    let rest = std::iter::from_fn(|| events.try_recv().ok()).count();
+    assert!(rest <= 1, "{rest} events after the last probe was gone");
+    drop(prober);
+    assert_eq!(events.recv().await, None, "no task holds the channel open");
+}
+
+#[tokio::test]
+async fn when_the_writer_is_behind_probes_wait_and_nothing_is_lost_or_piles_up() {
+    let ran = Arc::new(Ran::default());
+    let (prober, mut events) = start(3, counting(&ran, None));
+    let addresses: Vec<String> = (1..=8).map(|host| format!("192.0.2.{host}")).collect();
+    let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+    prober.configure(&fleet("shop", &addresses, vec![probe(1, FAST)]));
+    // Nobody reads: three fill the channel, eight hold one each, and then all stands still.
+    let mut tick = tokio::time::interval(Duration::from_millis(5));
+    while ran.begun.load(Ordering::SeqCst) < 11 {
+        tick.tick().await;
+    }
+    for _ in 0..20 {
+        tick.tick().await;
+        assert_eq!(ran.begun.load(Ordering::SeqCst), 11);
+    }
+    let mut last = HashMap::new();
+    for _ in 0..11 {
+        let outcome = next_outcome(&mut events).await;
+        assert!(
+            last.insert(outcome.target.clone(), outcome.at)
+                .is_none_or(|before| before < outcome.at)
+        );
+    }
+    assert_eq!(last.len(), 8, "each was told");
+}
+
+#[tokio::test]
+async fn a_probe_never_runs_beside_itself() {
+    let (ran, go) = (Arc::new(Ran::default()), Arc::new(Notify::new()));
+    let (prober, mut events) = start(8, counting(&ran, Some(&go)));
+    prober.configure(&fleet("shop", &["192.0.2.1"], vec![probe(1, FAST)]));
+    for runs in 1..=20 {
+        // Let go only when it runs; many intervals may have passed by then.
+        while ran.begun.load(Ordering::SeqCst) < runs {
+            tokio::task::yield_now().await;
+        }
+        go.notify_one();
+        next_outcome(&mut events).await;
+    }
+    assert_eq!(ran.most.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn programs_are_bounded_and_do_not_hold_up_other_kinds() {
+    let (ran, go) = (Arc::new(Ran::default()), Arc::new(Notify::new()));
+    let kinds: Kinds = {
+        let (ran, go) = (Arc::clone(&ran), Arc::clone(&go));
+        Box::new(move |spec, _, _| match &spec.kind {
+            ProbeKind::Exec(_) => Box::new(Counting(Arc::clone(&ran), Some(Arc::clone(&go)))),
+            _ => Box::new(Counting(Arc::default(), None)),
+        })
+    };
+    let (prober, mut events) = start(1, kinds);
+    let mut program = probe(0, FAST);
+    program.kind = ProbeKind::Exec(ExecProbe { command: Vec::new() });
+    let addresses: Vec<String> = (1..=200).map(|host| format!("192.0.2.{host}")).collect();
+    let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+    prober.configure(&fleet("shop", &addresses, vec![program, probe(1, FAST)]));
+    let mut others = BTreeSet::new();
+    while others.len() < 200 || ran.under_way.load(Ordering::SeqCst) < 64 {
+        let outcome = next_outcome(&mut events).await;
+        assert_eq!(outcome.target.probe, 1);
+        others.insert(outcome.target.address);
+    }
+    assert_eq!(ran.most.load(Ordering::SeqCst), 64);
+}
+
+#[tokio::test]
+async fn a_failed_lookup_keeps_the_last_addresses() {
+    let (asked, mut lookups) = mpsc::unbounded_channel();
+    let answer = Arc::new(Mutex::new(Some(Ok(vec!["192.0.2.2", "192.0.2.1", "192.0.2.2"]))));
+    let lookup = Told(asked, Arc::clone(&answer));
+    let (tx, mut events) = mpsc::channel(1);
+    let prober = Prober::assemble(tx, Instant::now(), Arc::new(lookup), counting(&Arc::default(), None));
+    prober.configure(&fleet("shop", &["lb.example.com."], vec![probe(1, FAST)]));
+    let resolved = |addresses: &[&str]| ProbeEvent::Resolved {
+        app: AppId::new("shop"),
+        region: RegionId::new("iad"),
+        endpoint: Endpoint::Host(Name::parse("lb.example.com.").unwrap()),
+        addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+    };
+    assert_eq!(
+        next(&mut events).await,
+        resolved(&["192.0.2.1", "192.0.2.2"]),
+        "first of all, sorted, each once"
+    );
+    lookups.recv().await.unwrap();
+    // While look-ups fail, or find nothing, the probes at the old addresses go on.
+    for bad in [Err(()), Ok(vec![])] {
+        *answer.lock().unwrap() = Some(bad);
+        // The second look-up from here on is certainly a bad one, and over when the third begins.
+        for _ in 0..2 {
+            while lookups.try_recv().is_err() {
+                assert!(matches!(next(&mut events).await, ProbeEvent::Outcome(_)));
+            }
+        }
+        assert_eq!(prober.targets(), 2);
+    }
+    *answer.lock().unwrap() = Some(Ok(vec!["2001:db8::1"]));
+    loop {
+        match next(&mut events).await {
+            ProbeEvent::Outcome(_) => {}
+            told => {
+                assert_eq!(told, resolved(&["2001:db8::1"]));
+                break;
+            }
+        }
+    }
+    let mut outcomes = 0;
+    while outcomes < 10 {
+        let outcome = next_outcome(&mut events).await;
+        outcomes = if outcome.target.address.is_ipv6() { outcomes + 1 } else { 0 };
+    }
+    assert_eq!(prober.targets(), 1);
+    // A config that does not touch the host name does not look it up anew and keeps its addresses.
+    prober.configure(&fleet("shop", &["lb.example.com."], vec![probe(1, FAST), probe(2, FAST)]));
+    assert_eq!(prober.targets(), 2);
+}
+
+#[tokio::test]
+async fn a_lookup_that_hangs_is_not_asked_again() {
+    let (asked, mut lookups) = mpsc::unbounded_channel();
+    let lookup = Told(asked, Arc::new(Mutex::new(None)));
+    let (tx, mut events) = mpsc::channel(64);
+    let prober = Prober::assemble(tx, Instant::now(), Arc::new(lookup), counting(&Arc::default(), None));
+    prober.configure(&fleet(
+        "shop",
+        &["lb.example.com.", "192.0.2.1"],
+        vec![probe(1, Duration::from_millis(100))],
+    ));
+    lookups.recv().await.unwrap();
+    // Longer than the least time between two look-ups; the other endpoint is probed all the while.
+    for _ in 0..15 {
+        next_outcome(&mut events).await;
+    }
+    assert!(lookups.try_recv().is_err());
+    assert_eq!(prober.targets(), 1);
+}
+
+#[tokio::test]
+async fn first_runs_come_soon_and_are_spread_when_there_are_many() {
+    let (prober, mut events) = start(1024, counting(&Arc::default(), None));
+    let began = Instant::now();
+    prober.configure(&fleet("shop", &["192.0.2.1"], vec![probe(1, Duration::from_secs(3600))]));
+    next_outcome(&mut events).await;
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    let addresses: Vec<String> = (0..500).map(|host| format!("10.0.{}.{}", host / 250, host % 250)).collect();
+    let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+    let before = prober.now();
+    prober.configure(&fleet("shop", &addresses, vec![probe(1, Duration::from_secs(3600))]));
+    let mut thirds = [0; 3];
+    for _ in 0..500 {
+        let after = next_outcome(&mut events).await.at.since(before).as_millis();
+        thirds[usize::try_from(after.saturating_sub(20) * 3 / 500).unwrap().min(2)] += 1;
+    }
+    assert!(thirds.iter().all(|count| *count > 80), "{thirds:?}");
+}
+
+#[tokio::test]
+async fn a_run_ends_at_its_limit_with_what_was_missing() {
+    struct Stuck;
+    impl Kind for Stuck {
+        fn run<'a>(&'a mut self, stage: &'a Stage) -> RunFuture<'a> {
+            stage.set("no sign of life");
+            Box::pin(std::future::pending())
+        }
+    }
+    let found = task::run(&mut Stuck, Duration::from_millis(30)).await;
+    let failure = found.result.unwrap_err();
+    assert_eq!(failure.message, "no sign of life within 30ms");
+    assert_eq!(failure.reason, crate::model::FailReason::Timeout);
+}

@@ -1,0 +1,282 @@
+//! The gates: the rules that a change of the active region must pass, each with its word in people's language.
+//!
+//! One place judges for everybody: an operator's switch, an approval, a policy's move and `explain` see the same words.
+//! Gates are asked all at once, so a refusal names everything that stands in the way.
+//!
+//! Where DESIGN is silent: the *one-active* gate of a switch concerns the state after it; that the target is drained
+//! is said once, by `target-not-drained`. Policies wait for the whole cooldown, also on the way back to the region just
+//! left: the exemption is for a person who undoes a switch, not for a policy that flaps.
+
+use super::state::{NameState, State};
+use crate::model::{
+    Evidence, Failover, Gate, GateWord, HealthSource, Mono, MoveKind, Now, Observed, RegionEvidence, RegionHealth, RegionId, RegionStatus,
+    Seq, SteeredName, show_duration,
+};
+use std::time::Duration;
+
+/// What the change was made against.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Expected {
+    /// The region that was thought active.
+    pub region: Option<RegionId>,
+    /// The version that was seen.
+    pub version: Option<Seq>,
+}
+
+/// One change to judge: a name, where it is, and where it would go.
+pub(super) struct Case<'a> {
+    /// Everything decided.
+    pub state: &'a State,
+    /// The name.
+    pub steered: &'a SteeredName,
+    /// Where it is.
+    pub known: &'a NameState,
+    /// Where it would go.
+    pub to: &'a RegionId,
+    /// What is observed.
+    pub health: &'a dyn HealthSource,
+    /// When.
+    pub now: Now,
+}
+
+/// The gates' words on a switch of a name to a region, every gate in [`Gate::ALL`]'s order; for `explain`. Empty when the
+/// name is not in the ledger.
+pub fn gates(state: &State, steered: &SteeredName, to: &RegionId, health: &dyn HealthSource, now: Now) -> Vec<GateWord> {
+    let Some(known) = state.name(&steered.name) else {
+        return Vec::new();
+    };
+    let case = Case {
+        state,
+        steered,
+        known,
+        to,
+        health,
+        now,
+    };
+    case.words(&Expected::default())
+}
+
+/// The first candidate of a name, DESIGN 5.5 "Candidate": not active, not drained, freshly healthy (else degraded), under
+/// one-way not *left*; first in order, healthy before degraded.
+pub fn candidate(state: &State, steered: &SteeredName, health: &dyn HealthSource, now: Now) -> Option<RegionId> {
+    candidates(state, steered, health, now).into_iter().next()
+}
+
+/// Every candidate of a name, best first.
+pub fn candidates(state: &State, steered: &SteeredName, health: &dyn HealthSource, _now: Now) -> Vec<RegionId> {
+    let Some(known) = state.name(&steered.name) else {
+        return Vec::new();
+    };
+    let one_way = steered.app.failover == Failover::OneWay;
+    let fits = |region: &&RegionId| {
+        **region != known.active && !state.is_drained(&steered.name, region) && !(one_way && known.left.contains(*region))
+    };
+    let of = |wanted: RegionHealth| {
+        let has = move |region: &&RegionId| health.region(&steered.app.id, region).is_some_and(|status| status.health == wanted);
+        steered.order.iter().filter(fits).filter(has).cloned()
+    };
+    of(RegionHealth::Healthy).chain(of(RegionHealth::Degraded)).collect()
+}
+
+/// Where a policy may move a name: the first candidate that passes every gate of an operator's switch without
+/// overrides. `expect` is not asked of a policy, and `cooldown` makes it wait instead of refusing it.
+pub fn policy_target(state: &State, steered: &SteeredName, health: &dyn HealthSource, now: Now) -> Option<RegionId> {
+    candidates(state, steered, health, now)
+        .into_iter()
+        .find(|to| policy_passes(state, steered, to, health, now))
+}
+
+/// Whether a policy may move a name to a region, but for the cooldown.
+pub(super) fn policy_passes(state: &State, steered: &SteeredName, to: &RegionId, health: &dyn HealthSource, now: Now) -> bool {
+    let words = gates(state, steered, to, health, now);
+    !words.is_empty() && words.iter().all(|word| word.pass || word.gate == Gate::Cooldown)
+}
+
+/// When the cooldown after the last move of a name is over; none: it never moved.
+pub fn cooldown_over_at(known: &NameState, cooldown: Duration) -> Option<Mono> {
+    known.moved_at.map(|moved| moved.plus(cooldown))
+}
+
+/// What kind of a move it is: `failover` if the active region is unhealthy, else `failback` if the target is home, else `switchover`.
+pub fn move_kind(known: &NameState, steered: &SteeredName, to: &RegionId, health: &dyn HealthSource) -> MoveKind {
+    let sick = health
+        .region(&steered.app.id, &known.active)
+        .is_some_and(|status| status.health == RegionHealth::Unhealthy);
+    match sick {
+        true => MoveKind::Failover,
+        false if known.home == *to => MoveKind::Failback,
+        false => MoveKind::Switchover,
+    }
+}
+
+/// What is seen of regions of an application, and what the gates said.
+pub fn evidence(steered: &SteeredName, regions: &[&RegionId], words: Vec<GateWord>, health: &dyn HealthSource, now: Now) -> Evidence {
+    let seen = |region: &&RegionId| region_evidence(region, health.region(&steered.app.id, region), now);
+    Evidence {
+        regions: regions.iter().map(seen).collect(),
+        gates: words,
+    }
+}
+
+/// What is seen of one region.
+fn region_evidence(region: &RegionId, status: Option<&RegionStatus>, now: Now) -> RegionEvidence {
+    let age = status.and_then(|status| status.evidence_at).map(|at| now.mono.since(at));
+    RegionEvidence {
+        region: region.clone(),
+        health: status.map_or(RegionHealth::Unknown, |status| status.health),
+        reason: status.map_or("not probed".to_owned(), |status| status.reason.clone()),
+        age_ms: age.map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+        observed: status.map_or(Observed::None, |status| status.observed),
+    }
+}
+
+/// Says how a region is: `fra is unhealthy since 40s: HTTP 503`.
+pub(crate) fn describe(region: &RegionId, status: Option<&RegionStatus>, now: Now) -> String {
+    let Some(status) = status else {
+        return format!("{region} is unknown: not probed");
+    };
+    let since = show_age(now.mono.since(status.since));
+    let reason = if status.reason.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", status.reason)
+    };
+    match (status.health, status.evidence_at) {
+        (RegionHealth::Unknown, None) => format!("{region} is unknown{reason}"),
+        (health, _) => format!("{region} is {health} since {since}{reason}"),
+    }
+}
+
+/// An age for people: whole seconds from one second on.
+pub(crate) fn show_age(age: Duration) -> String {
+    match age.as_secs() {
+        0 => show_duration(Duration::from_millis(u64::try_from(age.as_millis()).unwrap_or(u64::MAX))),
+        seconds => show_duration(Duration::from_secs(seconds)),
+    }
+}
+
+impl Case<'_> {
+    /// What every gate says, in their order.
+    pub(super) fn words(&self, expected: &Expected) -> Vec<GateWord> {
+        Gate::ALL
+            .into_iter()
+            .map(|gate| {
+                let said = match gate {
+                    Gate::Expect => self.expect(expected),
+                    Gate::OneActive => self.one_active(),
+                    Gate::TargetNotDrained => self.target_not_drained(),
+                    Gate::TargetHealthy => self.target_healthy(),
+                    Gate::TargetWritable => self.target_writable(),
+                    Gate::Cooldown => self.cooldown(),
+                };
+                let (pass, message) = match said {
+                    Ok(message) => (true, message),
+                    Err(message) => (false, message),
+                };
+                GateWord { gate, pass, message }
+            })
+            .collect()
+    }
+
+    /// The status of the target.
+    fn target(&self) -> Option<&RegionStatus> {
+        self.health.region(&self.steered.app.id, self.to)
+    }
+
+    /// `expect`: the change was made against the present state.
+    fn expect(&self, expected: &Expected) -> Result<String, String> {
+        let NameState { active, version, .. } = self.known;
+        let mut wrong = Vec::new();
+        if let Some(region) = expected.region.as_ref().filter(|region| *region != active) {
+            wrong.push(format!("{region} was expected to be active"));
+        }
+        if let Some(seen) = expected.version.filter(|seen| seen != version) {
+            wrong.push(format!("version {seen} was expected"));
+        }
+        if wrong.is_empty() {
+            return Ok(format!("{active} is active (version {version})"));
+        }
+        Err(format!(
+            "{}, but {active} is active (version {version}): look again",
+            wrong.join(" and ")
+        ))
+    }
+
+    /// `one-active`: after a switch the target alone is active, if the name has that region at all.
+    fn one_active(&self) -> Result<String, String> {
+        let (name, to) = (&self.steered.name, self.to);
+        if self.steered.order.contains(to) {
+            Ok(format!("{to} would be the one active region of {name}"))
+        } else {
+            Err(format!("{to} is no region of {name}"))
+        }
+    }
+
+    /// `target-not-drained`, by either mark.
+    fn target_not_drained(&self) -> Result<String, String> {
+        let (name, to) = (&self.steered.name, self.to);
+        if !self.state.is_drained(name, to) {
+            return Ok(format!("{to} is not drained"));
+        }
+        let own = self
+            .known
+            .drained
+            .contains(to)
+            .then(|| format!("{to} is drained for {name}: undrain it first"));
+        let region = self
+            .state
+            .evacuated_by(to)
+            .map(|seq| format!("{to} is evacuated since seq {seq}: restore it first"));
+        Err(own.into_iter().chain(region).collect::<Vec<_>>().join("; "))
+    }
+
+    /// `target-healthy`: healthy or degraded, and fresh (what is not fresh is `unknown`).
+    fn target_healthy(&self) -> Result<String, String> {
+        let status = self.target();
+        let said = describe(self.to, status, self.now);
+        match status.map(|status| status.health) {
+            Some(RegionHealth::Healthy | RegionHealth::Degraded) => Ok(said),
+            _ => Err(said),
+        }
+    }
+
+    /// `target-writable`: the application there says it is active; asked only where a probe reports it.
+    fn target_writable(&self) -> Result<String, String> {
+        if !self.steered.app.has_role_probe() {
+            return Ok("no probe reports the application's own role".to_owned());
+        }
+        let to = self.to;
+        let since = self
+            .target()
+            .map_or(Duration::ZERO, |status| self.now.mono.since(status.observed_since));
+        match self.target().map_or(Observed::None, |status| status.observed) {
+            Observed::Active => Ok(format!("the application in {to} says that it is active, since {}", show_age(since))),
+            Observed::Passive => Err(format!(
+                "the application in {to} says that it is passive, since {}: promote it first",
+                show_age(since)
+            )),
+            Observed::None => Err(format!("nothing fresh says that the application in {to} is active")),
+        }
+    }
+
+    /// `cooldown` since the last move; straight back is exempt.
+    fn cooldown(&self) -> Result<String, String> {
+        let cooldown = self.steered.app.cooldown;
+        let Some(moved) = self.known.moved_at else {
+            return Ok("never moved".to_owned());
+        };
+        let ago = self.now.mono.since(moved);
+        if ago >= cooldown {
+            return Ok(format!("the last move was {} ago", show_age(ago)));
+        }
+        if self.known.came_from.as_ref() == Some(self.to) {
+            return Ok(format!("straight back to {}, which was left {} ago", self.to, show_age(ago)));
+        }
+        let left = show_age(cooldown.saturating_sub(ago));
+        Err(format!(
+            "the last move was {} ago: {left} of the cooldown of {} are left",
+            show_age(ago),
+            show_duration(cooldown)
+        ))
+    }
+}

@@ -1,0 +1,87 @@
+//! The worst case from a region's failure to the last client's new answer (promise 8), as a formula with its numbers.
+//!
+//! `interval × (1 + JITTER) × fall + timeout + failover-delay + TTL`, for the slowest counting probe: a region is given up when
+//! all of its endpoints are, and an endpoint when its probes say so. With `require` less than all, the slowest is an upper bound.
+//! What a person takes to decide is unknown and shown as its own term; resolvers that stretch TTLs and open connections are not counted.
+
+use crate::model::{App, Failover, JITTER, ProbeSpec, show_duration};
+use serde::Serialize;
+use std::time::Duration;
+
+/// The worst case, term by term.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct WorstCase {
+    /// From the failure to the verdict; none: nothing is probed, so nobody notices.
+    #[serde(serialize_with = "seconds")]
+    pub detect: Option<Duration>,
+    /// How long a policy waits on top; none under `manual`.
+    #[serde(serialize_with = "seconds")]
+    pub delay: Option<Duration>,
+    /// Whether a person decides in between, who takes as long as it takes.
+    pub person: bool,
+    /// How long resolvers keep the old answer.
+    #[serde(serialize_with = "seconds")]
+    pub ttl: Option<Duration>,
+    /// The sum of what is known.
+    #[serde(serialize_with = "seconds")]
+    pub total: Option<Duration>,
+    /// The formula with its numbers.
+    pub formula: String,
+}
+
+/// Durations go to scripts as seconds.
+fn seconds<S: serde::Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    match duration {
+        Some(duration) => serializer.serialize_some(&duration.as_secs_f64()),
+        None => serializer.serialize_none(),
+    }
+}
+
+/// How long a probe may take to turn unhealthy.
+fn detection(probe: &ProbeSpec) -> Duration {
+    let intervals = f64::from(probe.fall) * (1.0 + JITTER);
+    let waits = Duration::try_from_secs_f64(probe.interval.as_secs_f64() * intervals).unwrap_or(Duration::MAX);
+    // To the millisecond, so that 5s × 1.1 × 3 is 16.5s to readers too.
+    Duration::from_millis(u64::try_from(waits.as_millis()).unwrap_or(u64::MAX)).saturating_add(probe.timeout)
+}
+
+/// The worst case of an application's names.
+pub fn worst_case(app: &App) -> WorstCase {
+    let ttl = Duration::from_secs(u64::from(app.ttl));
+    let person = app.failover == Failover::Manual;
+    let delay = (!person).then_some(app.failover_delay);
+    let slowest = app
+        .probes
+        .iter()
+        .filter(|probe| !probe.monitoring_only)
+        .max_by_key(|probe| detection(probe));
+    let detect = slowest.map(detection);
+    let total = detect.map(|detect| detect.saturating_add(delay.unwrap_or_default()).saturating_add(ttl));
+    WorstCase {
+        detect,
+        delay,
+        person,
+        ttl: Some(ttl),
+        total,
+        formula: formula(slowest, delay, ttl, total),
+    }
+}
+
+/// `5s × 1.1 × 3 + 2s timeout + a person's decision + 30s TTL = 48.5s + a person's decision`
+fn formula(slowest: Option<&ProbeSpec>, delay: Option<Duration>, ttl: Duration, total: Option<Duration>) -> String {
+    let (Some(probe), Some(total)) = (slowest, total) else {
+        return format!("nothing is probed: a person notices and decides, then {} TTL", show_duration(ttl));
+    };
+    let person = "a person's decision";
+    let wait = delay.map_or(person.to_owned(), |delay| format!("{} failover-delay", show_duration(delay)));
+    let more = if delay.is_none() { format!(" + {person}") } else { String::new() };
+    format!(
+        "{} × {} × {} + {} timeout + {wait} + {} TTL = {}{more}",
+        show_duration(probe.interval),
+        1.0 + JITTER,
+        probe.fall,
+        show_duration(probe.timeout),
+        show_duration(ttl),
+        show_duration(total),
+    )
+}

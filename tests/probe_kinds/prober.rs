@@ -1,0 +1,129 @@
+//! The prober over real sockets; its timing and its gate are tested beside it with made-up kinds.
+
+use super::*;
+use pointsman::model::{App, Endpoint, Failover, Fleet, Name, Outcome, Require, TcpProbe, WhenAllDown};
+use pointsman::probe::{Lookup, LookupFuture, ProbeEvent, Prober};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use tokio::sync::mpsc;
+
+/// An application `shop` in `iad` with one endpoint.
+fn shop(endpoint: Endpoint, probes: Vec<ProbeSpec>) -> App {
+    let iad = RegionId::new("iad");
+    App {
+        id: AppId::new("shop"),
+        name: Name::parse("shop.example.net.").unwrap(),
+        regions: vec![iad.clone()],
+        ttl: 30,
+        failover: Failover::Manual,
+        failover_delay: Duration::ZERO,
+        failback_delay: Duration::ZERO,
+        cooldown: Duration::ZERO,
+        when_all_down: WhenAllDown::Active,
+        require: Require::All,
+        paired: BTreeMap::new(),
+        endpoints: BTreeMap::from([(iad, vec![endpoint])]),
+        probes,
+    }
+}
+
+/// A probe that runs about every 20 ms.
+fn often(kind: ProbeKind) -> ProbeSpec {
+    ProbeSpec {
+        interval: Duration::from_millis(20),
+        ..spec(kind, LIMIT)
+    }
+}
+
+/// A prober with one probe at 127.0.0.1.
+pub(crate) struct Watched {
+    events: mpsc::Receiver<ProbeEvent>,
+    _prober: Prober,
+}
+
+impl Watched {
+    pub(crate) fn new(kind: ProbeKind) -> Watched {
+        let (tx, events) = mpsc::channel(1);
+        let prober = Prober::start(tx, Instant::now());
+        let app = shop(Endpoint::Address("127.0.0.1".parse().unwrap()), vec![often(kind)]);
+        prober.configure(&Fleet::new(BTreeMap::new(), vec![Arc::new(app)]));
+        Watched { events, _prober: prober }
+    }
+
+    /// The next outcome.
+    pub(crate) async fn outcome(&mut self) -> Outcome {
+        match tokio::time::timeout(Duration::from_secs(10), self.events.recv()).await {
+            Ok(Some(ProbeEvent::Outcome(outcome))) => outcome,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The first outcome for which a condition holds.
+    pub(crate) async fn until(&mut self, holds: impl Fn(&Outcome) -> bool) -> Outcome {
+        let began = Instant::now();
+        loop {
+            let outcome = self.outcome().await;
+            if holds(&outcome) {
+                return outcome;
+            }
+            assert!(began.elapsed() < Duration::from_secs(10), "last: {outcome:?}");
+        }
+    }
+}
+
+/// `lb.example.com.` is at 127.0.0.1 and ::1.
+struct Both;
+
+impl Lookup for Both {
+    fn addresses(&self, host: &Name) -> LookupFuture {
+        assert_eq!(host.to_string(), "lb.example.com.");
+        let both: Vec<IpAddr> = ["::1", "127.0.0.1", "127.0.0.1"].iter().map(|one| one.parse().unwrap()).collect();
+        Box::pin(async move { Ok(both) })
+    }
+}
+
+#[tokio::test]
+async fn a_host_name_is_probed_at_every_address_and_told_first() {
+    let open = server(|mut stream| async move { hold(&mut stream).await }).await;
+    let tcp = TcpProbe {
+        port: open.port(),
+        send: None,
+        expect: None,
+    };
+    let (tx, mut events) = mpsc::channel(1);
+    let prober = Prober::start_with(tx, Instant::now(), Arc::new(Both));
+    let host = Endpoint::Host(Name::parse("lb.example.com.").unwrap());
+    let app = shop(host.clone(), vec![often(ProbeKind::Tcp(tcp))]);
+    prober.configure(&Fleet::new(BTreeMap::new(), vec![Arc::new(app)]));
+    let addresses: Vec<IpAddr> = ["127.0.0.1", "::1"].iter().map(|one| one.parse().unwrap()).collect();
+    let told = ProbeEvent::Resolved {
+        app: AppId::new("shop"),
+        region: RegionId::new("iad"),
+        endpoint: host.clone(),
+        addresses: addresses.clone(),
+    };
+    assert_eq!(events.recv().await, Some(told));
+    let mut passed = BTreeMap::new();
+    while passed.len() < 2 {
+        if let Some(ProbeEvent::Outcome(outcome)) = events.recv().await {
+            assert_eq!(outcome.target.endpoint, host);
+            passed.insert(outcome.target.address, outcome.result.is_ok());
+        }
+    }
+    assert_eq!(passed, BTreeMap::from([(addresses[0], true), (addresses[1], false)]));
+}
+
+#[tokio::test]
+async fn the_systems_resolver_is_asked() {
+    let found = pointsman::probe::SystemLookup
+        .addresses(&Name::parse("localhost.").unwrap())
+        .await
+        .unwrap();
+    assert!(found.iter().all(IpAddr::is_loopback) && !found.is_empty(), "{found:?}");
+    assert!(
+        pointsman::probe::SystemLookup
+            .addresses(&Name::parse("no-such-host.invalid.").unwrap())
+            .await
+            .is_err()
+    );
+}

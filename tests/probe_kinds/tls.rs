@@ -1,0 +1,244 @@
+//! The http kind over TLS: whom it trusts, for which name, and what it says otherwise.
+
+use super::http::get;
+use super::*;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+use std::path::PathBuf;
+use tempfile::TempDir;
+use tokio_rustls::TlsAcceptor;
+
+/// An authority with its certificate in a file.
+struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    folder: TempDir,
+}
+
+impl Authority {
+    fn new(name: &str) -> Authority {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let authority = Authority {
+            issuer,
+            folder: tempfile::tempdir().unwrap(),
+        };
+        authority.write(&authority.file());
+        authority
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("ca.pem")
+    }
+
+    fn write(&self, path: &std::path::Path) {
+        std::fs::write(path, self.issuer.pem()).unwrap();
+    }
+
+    /// A server with a certificate for these names.
+    async fn server(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> SocketAddr {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        let cert = params.signed_by(&key, &self.issuer).unwrap();
+        tls_server(vec![cert.der().clone()], key, &[b"http/1.1"]).await
+    }
+
+    fn get(&self, server: SocketAddr) -> HttpsProbe {
+        let mut probe = get(&format!("https://shop.example.net:{}/healthz", server.port()));
+        probe.ca = Some(self.file());
+        probe
+    }
+}
+
+type HttpsProbe = pointsman::model::HttpProbe;
+
+/// An HTTPS server.
+async fn tls_server(chain: Vec<rustls_pki_types::CertificateDer<'static>>, key: KeyPair, alpn: &[&[u8]]) -> SocketAddr {
+    let key = rustls_pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap();
+    let mut config = builder.with_no_client_auth().with_single_cert(chain, key).unwrap();
+    config.alpn_protocols = alpn.iter().map(|one| one.to_vec()).collect();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    server(move |stream| {
+        let acceptor = acceptor.clone();
+        async move {
+            let Ok(mut stream) = acceptor.accept(stream).await else {
+                return;
+            };
+            assert_eq!(stream.get_ref().1.server_name().unwrap_or("none"), "shop.example.net");
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                match stream.read_u8().await {
+                    Ok(byte) => head.push(byte),
+                    Err(_) => return,
+                }
+            }
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+            let _ = stream.shutdown().await;
+        }
+    })
+    .await
+}
+
+async fn probe(probe: HttpsProbe) -> Seen {
+    run(ProbeKind::Http(Box::new(probe)), "127.0.0.1", LIMIT).await
+}
+
+#[tokio::test]
+async fn a_certificate_of_the_own_authority_for_the_urls_host_passes() {
+    let authority = Authority::new("ours");
+    let there = authority.server(&["shop.example.net"], |_| {}).await;
+    passes(&probe(authority.get(there)).await);
+}
+
+#[tokio::test]
+async fn certificates_that_are_not_accepted_are_named() {
+    let authority = Authority::new("ours");
+    let wrong = authority.server(&["other.example.net", "third.example.net"], |_| {}).await;
+    let message = "certificate is not valid for shop.example.net, but for other.example.net, third.example.net";
+    fails(&probe(authority.get(wrong)).await, FailReason::Tls, message);
+    let expired = authority
+        .server(&["shop.example.net"], |params| params.not_after = date_time_ymd(2020, 3, 1))
+        .await;
+    let message = "certificate for shop.example.net expired on 2020-03-01";
+    fails(&probe(authority.get(expired)).await, FailReason::Tls, message);
+    let early = authority
+        .server(&["shop.example.net"], |params| params.not_before = date_time_ymd(2100, 1, 1))
+        .await;
+    let message = "certificate for shop.example.net is not valid before 2100-01-01";
+    fails(&probe(authority.get(early)).await, FailReason::Tls, message);
+    let own = rcgen::generate_simple_self_signed(vec!["shop.example.net".to_owned()]).unwrap();
+    let own = tls_server(vec![own.cert.der().clone()], own.signing_key, &[]).await;
+    let message = "certificate for shop.example.net is signed by an unknown authority, or by itself";
+    fails(&probe(authority.get(own)).await, FailReason::Tls, message);
+    let strange = Authority::new("theirs").server(&["shop.example.net"], |_| {}).await;
+    fails(&probe(authority.get(strange)).await, FailReason::Tls, message);
+    let forged = Authority::new("ours").server(&["shop.example.net"], |_| {}).await;
+    let forged_message = "certificate for shop.example.net is not signed by the authority that it names";
+    fails(&probe(authority.get(forged)).await, FailReason::Tls, forged_message);
+    let mut system = authority.get(strange);
+    system.ca = None;
+    let seen = probe(system).await;
+    match seen.reason {
+        // Where the system trusts nobody at all, the probe says so.
+        Some(FailReason::Internal) => assert_eq!(seen.message, "no trusted certificate in the system's store"),
+        _ => fails(&seen, FailReason::Tls, message),
+    }
+}
+
+#[tokio::test]
+async fn a_url_with_an_address_is_verified_for_that_address() {
+    let authority = Authority::new("ours");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    for (san, message) in [
+        ("192.0.2.1", None),
+        ("127.0.0.1", Some("certificate is not valid for 192.0.2.1, but for ")),
+    ] {
+        let key = KeyPair::generate().unwrap();
+        let cert = CertificateParams::new(vec![san.to_owned()])
+            .unwrap()
+            .signed_by(&key, &authority.issuer)
+            .unwrap();
+        let key = rustls_pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .unwrap();
+        let config = builder
+            .with_no_client_auth()
+            .with_single_cert(vec![cert.der().clone()], key)
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let there = server(move |stream| {
+            let acceptor = acceptor.clone();
+            async move {
+                if let Ok(mut stream) = acceptor.accept(stream).await {
+                    assert_eq!(stream.get_ref().1.server_name(), None);
+                    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+                    let _ = stream.flush().await;
+                    let _ = stream.read_u8().await;
+                }
+            }
+        })
+        .await;
+        let mut asked = get(&format!("https://192.0.2.1:{}/", there.port()));
+        asked.ca = Some(authority.file());
+        let seen = probe(asked).await;
+        match message {
+            None => passes(&seen),
+            Some(message) => {
+                assert_eq!(seen.reason, Some(FailReason::Tls));
+                assert!(seen.message.starts_with(message), "{}", seen.message);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_ca_file_is_read_again_when_it_changes() {
+    let (first, second) = (Authority::new("first"), Authority::new("second"));
+    let there = second.server(&["shop.example.net"], |_| {}).await;
+    let mut watched = prober::Watched::new(ProbeKind::Http(Box::new(first.get(there))));
+    assert_eq!(watched.outcome().await.result.unwrap_err().reason, FailReason::Tls);
+    let fresh = first.folder.path().join("new.pem");
+    second.write(&fresh);
+    std::fs::rename(&fresh, first.file()).unwrap();
+    watched.until(|outcome| outcome.result.is_ok()).await;
+    std::fs::write(first.file(), "no certificate").unwrap();
+    let message = format!("no trusted certificate in {}", first.file().display());
+    let failed = watched.until(|outcome| outcome.result.is_err()).await;
+    assert_eq!(failed.result.unwrap_err().message, message);
+    std::fs::remove_file(first.file()).unwrap();
+    watched
+        .until(|outcome| matches!(&outcome.result, Err(failure) if failure.reason == FailReason::Internal && failure.message.contains("CA file")))
+        .await;
+}
+
+#[tokio::test]
+async fn servers_that_do_not_do_tls_are_told_apart() {
+    let authority = Authority::new("ours");
+    let plain = server(|mut stream| async move {
+        let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        hold(&mut stream).await;
+    })
+    .await;
+    fails(
+        &probe(authority.get(plain)).await,
+        FailReason::Tls,
+        "the server does not answer with TLS",
+    );
+    let alert = server(|mut stream| async move {
+        let mut hello = [0; 5];
+        stream.read_exact(&mut hello).await.unwrap();
+        // Record of type alert: fatal, handshake_failure (RFC 8446 section 6).
+        let _ = stream.write_all(&[21, 3, 3, 0, 2, 2, 40]).await;
+        hold(&mut stream).await;
+    })
+    .await;
+    let message = "the server ended the TLS handshake with the alert HandshakeFailure";
+    fails(&probe(authority.get(alert)).await, FailReason::Tls, message);
+    let closing = server(|mut stream| async move {
+        let mut hello = [0; 512];
+        let _ = stream.read(&mut hello).await;
+        let _ = stream.shutdown().await;
+        hold(&mut stream).await;
+    })
+    .await;
+    fails(
+        &probe(authority.get(closing)).await,
+        FailReason::Tls,
+        "connection closed during the TLS handshake",
+    );
+    let silent = server(|mut stream| async move { hold(&mut stream).await }).await;
+    let seen = run(
+        ProbeKind::Http(Box::new(authority.get(silent))),
+        "127.0.0.1",
+        Duration::from_millis(300),
+    )
+    .await;
+    fails(&seen, FailReason::Timeout, "no answer within 300ms");
+}

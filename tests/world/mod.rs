@@ -1,0 +1,542 @@
+//! One node's pure core in virtual time: probes that are made up, the health book, the fold, the policies and the decisions.
+//!
+//! The [`World`] does what the writer does, without threads or files: outcomes → verdicts → policies → entries → fold → decisions. Time jumps
+//! from one thing due to the next. After every entry the promises of DESIGN section 4 that the core decides are checked.
+
+#![allow(dead_code)] // Each test binary uses its own part of it.
+
+use pointsman::health::{Book, Change, Saved};
+use pointsman::model::*;
+use pointsman::role::{self, Denied, Request, State, Watch};
+use pointsman::steering;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// Where probes begin relative to whole seconds, so that they never end in the same instant as what a scenario injects.
+const PHASE: Duration = Duration::from_millis(500);
+
+/// How one probed address behaves.
+#[derive(Debug, Clone)]
+pub struct Behaviour {
+    /// Whether probes pass, or why they fail; none: they bring no outcome at all.
+    pub result: Option<Result<(), String>>,
+    /// What the application says it is.
+    pub says: Option<Observed>,
+    /// When the next probe ends.
+    next: Mono,
+}
+
+/// One recorded entry.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// When, on the clocks of the process that recorded it.
+    pub at: Now,
+    /// What.
+    pub draft: Draft,
+}
+
+/// One node.
+pub struct World {
+    /// Both clocks.
+    pub now: Now,
+    /// The config that is served.
+    pub fleet: Fleet,
+    /// The fold.
+    pub state: State,
+    /// The policies.
+    pub watch: Watch,
+    /// The health book.
+    pub book: Book,
+    /// The ledger.
+    pub ledger: Vec<Record>,
+    /// The probed addresses.
+    pub behaviours: BTreeMap<ProbeTarget, Behaviour>,
+    /// Whether appends fail (disk full).
+    pub appends_fail: bool,
+    /// When this process started or took a config last: delays count from then on at the earliest.
+    pub fresh_since: Mono,
+    /// Something changed since the promises were checked last.
+    changed: bool,
+    /// The index into the ledger at which this process started, and its state then: what a replay on the same clocks gives.
+    replayed: (usize, State),
+}
+
+impl World {
+    /// A node that starts with a config and an empty ledger; nothing is known about any region.
+    pub fn start(fleet: Fleet) -> Result<World, Vec<String>> {
+        let now = Now {
+            mono: Mono::ORIGIN,
+            wall: Wall(1_800_000_000_000),
+        };
+        let mut world = World {
+            now,
+            fleet: Fleet::default(),
+            state: State::new(),
+            watch: Watch::new(),
+            book: Book::new(),
+            ledger: Vec::new(),
+            behaviours: BTreeMap::new(),
+            appends_fail: false,
+            fresh_since: now.mono,
+            changed: true,
+            replayed: (0, State::new()),
+        };
+        world.reload(fleet)?;
+        Ok(world)
+    }
+
+    /// Takes a config, as the writer does: reconcile, record, then serve it.
+    pub fn reload(&mut self, fleet: Fleet) -> Result<(), Vec<String>> {
+        let drafts = role::reconcile_from(&self.state, Some(&self.fleet), &fleet)?;
+        if self.appends_fail && !drafts.is_empty() {
+            return Err(vec!["the entries of the config cannot be recorded".to_owned()]);
+        }
+        let old = std::mem::replace(&mut self.fleet, fleet);
+        self.watch.reconfigured(&old, &self.fleet);
+        self.fresh_since = self.now.mono;
+        self.changed = true;
+        for draft in drafts {
+            self.record(draft);
+        }
+        self.book.reconfigure(&self.fleet, self.now);
+        self.place_probes();
+        self.settle();
+        Ok(())
+    }
+
+    /// Makes the set of probed addresses a function of the config; those that stay keep their behaviour.
+    fn place_probes(&mut self) {
+        let mut behaviours = BTreeMap::new();
+        for (id, app) in &self.fleet.apps {
+            for (region, endpoint) in app
+                .endpoints
+                .iter()
+                .flat_map(|(region, all)| all.iter().map(move |one| (region, one)))
+            {
+                let Endpoint::Address(address) = endpoint else { continue };
+                for probe in 0..app.probes.len() {
+                    let target = ProbeTarget {
+                        app: id.clone(),
+                        region: region.clone(),
+                        endpoint: endpoint.clone(),
+                        address: *address,
+                        probe,
+                    };
+                    let old = self.behaviours.remove(&target);
+                    let fresh = Behaviour {
+                        result: None,
+                        says: None,
+                        next: self.now.mono.plus(PHASE),
+                    };
+                    behaviours.insert(target, old.unwrap_or(fresh));
+                }
+            }
+        }
+        self.behaviours = behaviours;
+    }
+
+    /// Stops and starts again at once: the ledger is replayed, delays start anew, the clocks are others. `saved` is the health
+    /// that was written down, if any.
+    pub fn restart(&mut self, saved: Option<Saved>) {
+        let pause = Duration::from_secs(1);
+        let wall = self.now.plus(pause).wall;
+        let gone = self.now.mono.since(Mono::ORIGIN) + pause;
+        // The new process' monotonic clock starts at its origin; what is made up here moves along with it.
+        self.now = Now { mono: Mono::ORIGIN, wall };
+        self.fresh_since = self.now.mono;
+        self.changed = true;
+        for behaviour in self.behaviours.values_mut() {
+            behaviour.next = behaviour.next.minus(gone).plus(PHASE).max(Mono::ORIGIN.plus(PHASE));
+        }
+        self.state = State::new();
+        for (index, record) in self.ledger.iter().enumerate() {
+            let at = Now {
+                mono: self.now.mono_at(record.at.wall),
+                wall: record.at.wall,
+            };
+            self.state.apply(Seq(index as u64 + 1), at, &record.draft);
+        }
+        self.replayed = (self.ledger.len(), self.state.clone());
+        self.watch = Watch::new();
+        self.watch.reconfigured(&Fleet::default(), &self.fleet);
+        self.book = Book::new();
+        self.book.reconfigure(&self.fleet, self.now);
+        if let Some(saved) = saved {
+            self.book.restore(&saved, self.now);
+        }
+        self.settle();
+    }
+
+    /// Lets time pass, jumping from one thing due to the next.
+    pub fn pass(&mut self, duration: Duration) {
+        let end = self.now.mono.plus(duration);
+        for round in 0.. {
+            assert!(round < 1_000_000, "time does not pass: something is always due");
+            let probes = self
+                .behaviours
+                .values()
+                .filter(|one| one.result.is_some())
+                .map(|one| one.next)
+                .min();
+            let due = [probes, self.book.next_due(), self.watch.next_due()];
+            let next = due.into_iter().flatten().min().unwrap_or(end).clamp(self.now.mono, end);
+            self.now = self.now.plus(next.since(self.now.mono));
+            self.probe_due();
+            let changes = self.book.poll(self.now);
+            self.touch(&changes);
+            self.settle();
+            if next >= end {
+                self.changed = true;
+                self.settle();
+                return;
+            }
+        }
+    }
+
+    /// Every probe that ends now brings its outcome.
+    fn probe_due(&mut self) {
+        let due: Vec<ProbeTarget> = self
+            .behaviours
+            .iter()
+            .filter(|(_, one)| one.next <= self.now.mono)
+            .map(|(target, _)| target.clone())
+            .collect();
+        for target in due {
+            let interval = self.fleet.apps[&target.app].probes[target.probe].interval;
+            let behaviour = self.behaviours.get_mut(&target).unwrap();
+            behaviour.next = self.now.mono.plus(interval);
+            self.observe(&target);
+        }
+    }
+
+    /// One outcome of a probe, now.
+    fn observe(&mut self, target: &ProbeTarget) {
+        let behaviour = &self.behaviours[target];
+        let Some(result) = behaviour.result.clone() else { return };
+        let reports = self.fleet.apps[&target.app].probes[target.probe].reports_role();
+        let outcome = Outcome {
+            target: target.clone(),
+            at: self.now.mono,
+            took: Duration::from_millis(5),
+            observed: behaviour.says.filter(|_| reports && result.is_ok()),
+            result: result.map_err(|message| Failure {
+                reason: FailReason::Status,
+                message,
+            }),
+        };
+        let changes = self.book.observe(&outcome, self.now);
+        self.touch(&changes);
+    }
+
+    /// Changes how the probed addresses of a region (or one endpoint of it) behave, and lets their probes end now, once.
+    pub fn behave(&mut self, app: &AppId, region: &RegionId, endpoint: Option<&Endpoint>, change: impl Fn(&mut Behaviour)) {
+        let targets: Vec<ProbeTarget> = self
+            .behaviours
+            .keys()
+            .filter(|target| target.app == *app && target.region == *region && endpoint.is_none_or(|one| target.endpoint == *one))
+            .cloned()
+            .collect();
+        assert!(!targets.is_empty(), "{app} has no probed endpoint {endpoint:?} in {region}");
+        for target in targets {
+            change(self.behaviours.get_mut(&target).unwrap());
+            self.observe(&target);
+        }
+        self.settle();
+    }
+
+    /// The names of an application whose verdicts changed are looked at again.
+    fn touch(&mut self, changes: &[Change]) {
+        self.changed |= !changes.is_empty();
+        let apps: BTreeSet<&AppId> = changes.iter().map(|change| &change.app).collect();
+        for name in apps.into_iter().filter_map(|app| self.fleet.names_of.get(app)).flatten() {
+            self.watch.touch(name);
+        }
+    }
+
+    /// Lets the policies offer and records what they offer, until they rest.
+    pub fn settle(&mut self) {
+        for round in 0.. {
+            assert!(round < 20, "the policies never rest");
+            let drafts = self.watch.poll(&self.state, &self.fleet, &self.book, self.now);
+            if drafts.is_empty() || self.appends_fail {
+                break;
+            }
+            for draft in drafts {
+                self.record(draft);
+            }
+        }
+        if !std::mem::take(&mut self.changed) {
+            return;
+        }
+        self.check_decisions();
+        if !self.appends_fail {
+            self.check_nothing_is_overdue();
+        }
+    }
+
+    /// What is due was done: no proposal is missing or wrong, no policy sits on a move.
+    fn check_nothing_is_overdue(&self) {
+        for (name, steered) in &self.fleet.names {
+            let known = self.state.name(name).unwrap();
+            let status = self.book.region(&steered.app.id, &known.active).unwrap();
+            let sick = status.health == RegionHealth::Unhealthy;
+            let candidate = role::candidate(&self.state, steered, &self.book, self.now);
+            let target = role::policy_target(&self.state, steered, &self.book, self.now);
+            let moves = matches!(steered.app.failover, Failover::OneWay | Failover::Automatic);
+            let follows = steered.app.failover == Failover::Follow;
+            let may_propose = sick && !follows && !(moves && target.is_some());
+            let muted = known
+                .muted
+                .is_some_and(|muted| muted.version == known.version && status.since <= muted.at);
+            match known.proposal.and_then(|id| self.state.proposal(id)) {
+                Some(open) => assert!(
+                    sick && !follows && open.version == known.version && Some(&open.to) == candidate.as_ref() && open.from == known.active,
+                    "a proposal that should have ended: {open:?}"
+                ),
+                None => assert!(!may_propose || candidate.is_none() || muted, "a proposal for {name} is missing"),
+            }
+            if let (true, true, Some(target)) = (moves, sick, &target) {
+                let since = known.moved_at.unwrap_or(self.fresh_since).max(status.since).max(self.fresh_since);
+                let delay = steered.app.failover_delay.max(steered.app.cooldown);
+                assert!(self.now.mono.since(since) < delay, "{name} should have moved to {target}");
+                assert!(self.watch.waiting(name).is_some(), "{name} waits for nothing");
+            }
+        }
+    }
+
+    /// An operator's command; the number of entries that it made.
+    pub fn command(&mut self, request: &Request) -> Result<usize, Denied> {
+        let before = self.state.clone();
+        let drafts = role::handle(&self.state, &self.fleet, &self.book, self.now, request)?;
+        assert_eq!(before, self.state, "handle changes nothing");
+        if self.appends_fail {
+            return Err(Denied::Invalid("it cannot be recorded".to_owned()));
+        }
+        let count = drafts.len();
+        for draft in drafts {
+            self.record(draft);
+        }
+        self.settle();
+        Ok(count)
+    }
+
+    /// Records one entry: append, apply, check, touch.
+    fn record(&mut self, draft: Draft) {
+        self.changed = true;
+        let before = self.state.clone();
+        self.ledger.push(Record {
+            at: self.now,
+            draft: draft.clone(),
+        });
+        self.state.apply(Seq(self.ledger.len() as u64), self.now, &draft);
+        self.check_entry(&before, &draft);
+        for name in role::affected(&self.fleet, &draft.body) {
+            self.watch.touch(&name);
+        }
+    }
+
+    /// The promises about entries.
+    fn check_entry(&self, before: &State, draft: &Draft) {
+        assert!(!draft.reason.trim().is_empty(), "an entry without a reason: {draft:?}");
+        for (name, known) in self.state.names() {
+            // Promise 2. The config of a name that is being added or retired may not be served yet.
+            assert!(
+                !self.state.is_drained(name, &known.active),
+                "{name}: {} is active and drained after {draft:?}",
+                known.active
+            );
+            if let Some(steered) = self.fleet.names.get(name) {
+                assert!(
+                    steered.order.contains(&known.active),
+                    "{name}: {} is none of its regions",
+                    known.active
+                );
+            }
+            if let Some(id) = known.proposal {
+                assert_eq!(self.state.proposal(id).map(|open| &open.name), Some(name), "the proposal of {name}");
+            }
+            // Only an entry that says so moves a name, and the version tells of it.
+            let Some(old) = before.name(name) else { continue };
+            let moves = draft.body.moves().iter().any(|change| change.name == *name);
+            assert_eq!(
+                old.active != known.active,
+                moves,
+                "{name} moved without an entry, or did not: {draft:?}"
+            );
+            assert_eq!(
+                old.active != known.active,
+                old.moved_at != known.moved_at || moves,
+                "{name}: {draft:?}"
+            );
+        }
+        for change in draft.body.moves() {
+            let app = self.fleet.names.get(&change.name).map(|steered| &steered.app);
+            if draft.actor == Actor::Policy {
+                // Promise 1.
+                let failover = app.map(|app| app.failover);
+                assert_ne!(failover, Some(Failover::Manual), "a policy moved a manual name: {draft:?}");
+                self.check_policy_move(before, change, draft);
+            }
+        }
+        let open: BTreeSet<&Name> = self.state.proposals().map(|open| &open.name).collect();
+        assert_eq!(open.len(), self.state.proposals().count(), "two open proposals of one name");
+    }
+
+    /// A policy's move passed the gates of an operator's switch and waited for the cooldown.
+    fn check_policy_move(&self, before: &State, change: &Move, draft: &Draft) {
+        let steered = &self.fleet.names[&change.name];
+        let known = before.name(&change.name).unwrap();
+        for word in role::gates(before, steered, &change.to, &self.book, self.now) {
+            assert!(word.pass || word.gate == Gate::Cooldown, "{word:?} in {draft:?}");
+        }
+        if let Some(moved_at) = known.moved_at {
+            assert!(
+                self.now.mono.since(moved_at) >= steered.app.cooldown,
+                "a move within the cooldown: {draft:?}"
+            );
+        }
+        let sick = self.book.region(&steered.app.id, &change.from).map(|status| status.health) == Some(RegionHealth::Unhealthy);
+        assert_eq!(sick, change.kind == MoveKind::Failover, "{draft:?}");
+        match steered.app.failover {
+            Failover::OneWay => assert!(sick, "one-way moves away from sick regions only: {draft:?}"),
+            Failover::Automatic => assert!(sick || change.to == known.home, "automatic moves away or home: {draft:?}"),
+            _ => {}
+        }
+        if let (true, Some(delay)) = (
+            sick,
+            matches!(steered.app.failover, Failover::OneWay | Failover::Automatic).then_some(steered.app.failover_delay),
+        ) {
+            let since = self.book.region(&steered.app.id, &change.from).unwrap().since;
+            assert!(self.now.mono.since(since) >= delay, "a move before the failover-delay: {draft:?}");
+        }
+    }
+
+    /// The promises about answers.
+    fn check_decisions(&self) {
+        for steered in self.fleet.names.values() {
+            let decision = steering::decide(steered, &self.state, &self.book, self.now);
+            assert_eq!(
+                decision,
+                steering::decide(steered, &self.state, &self.book, self.now),
+                "decide is a function"
+            );
+            assert_eq!(Some(&decision.active), self.state.name(&steered.name).map(|known| &known.active));
+            self.check_answer(steered, &decision);
+            let alerts = steering::alerts(steered, &self.state, &self.book, self.now, &decision);
+            let said = alerts.iter().any(|alert| alert.kind == steering::AlertKind::FailOpen);
+            assert_eq!(said, decision.reason.is_fail_open(), "fail-open is announced: {alerts:?}");
+        }
+    }
+
+    /// No answer is empty; sick and drained endpoints are in none, but where the reason says so.
+    fn check_answer(&self, steered: &SteeredName, decision: &Decision) {
+        let Answer::Addresses { v4, v6 } = &decision.answer else { return };
+        assert!(!v4.is_empty() || !v6.is_empty(), "an empty answer: {decision:?}");
+        if decision.reason == Reason::AllDownInstead {
+            return;
+        }
+        let answered: BTreeSet<Endpoint> = v4
+            .iter()
+            .map(|ip| Endpoint::Address((*ip).into()))
+            .chain(v6.iter().map(|ip| Endpoint::Address((*ip).into())))
+            .collect();
+        for region in &steered.order {
+            let own = steered.app.endpoints_of(region);
+            let shared = |one: &&Endpoint| answered.contains(*one) && !steered.app.endpoints_of(&decision.active).contains(one);
+            if self.state.is_drained(&steered.name, region) {
+                assert_eq!(own.iter().find(shared), None, "{region} is drained: {decision:?}");
+            }
+            if decision.region.as_ref() == Some(region) && !decision.reason.is_fail_open() && decision.reason != Reason::WaitingToMove {
+                let status = self.book.region(&steered.app.id, region);
+                let is_usable = |one: &Endpoint| {
+                    let found = status.and_then(|status| status.endpoints.iter().find(|other| other.endpoint == *one));
+                    found.is_none_or(|found| found.verdict.is_usable())
+                };
+                for sick in own.iter().filter(|one| answered.contains(*one) && !is_usable(one)) {
+                    let same = |other: &&Endpoint| family(other) == family(sick);
+                    assert!(
+                        !own.iter().filter(same).any(is_usable),
+                        "{sick} is sick, others are not: {decision:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Replaying gives the same state: what this process recorded on its own clocks, and everything on the clocks of a new one.
+    pub fn check_replay(&self) {
+        let (from, mut state) = (self.replayed.0, self.replayed.1.clone());
+        for (index, record) in self.ledger.iter().enumerate().skip(from) {
+            state.apply(Seq(index as u64 + 1), record.at, &record.draft);
+        }
+        assert_eq!(state, self.state, "replay(drafts) == state");
+    }
+
+    /// The decision on a name now.
+    pub fn decide(&self, name: &Name) -> Decision {
+        steering::decide(&self.fleet.names[name], &self.state, &self.book, self.now)
+    }
+}
+
+/// 4, 6, or 0 for a host name.
+fn family(endpoint: &Endpoint) -> u8 {
+    match endpoint {
+        Endpoint::Address(address) if address.is_ipv4() => 4,
+        Endpoint::Address(_) => 6,
+        Endpoint::Host(_) => 0,
+    }
+}
+
+/// An application with one probe, healthy and unhealthy after one outcome each; a role probe where `role` is set.
+pub fn app(id: &str, name: &str, regions: &[&str], role: bool) -> App {
+    let regions: Vec<RegionId> = regions.iter().map(|region| RegionId::new(region)).collect();
+    let endpoints = regions
+        .iter()
+        .enumerate()
+        .map(|(index, region)| {
+            let address = std::net::IpAddr::from([192, 0, 2, (index as u8 + 1) * 10]);
+            (region.clone(), vec![Endpoint::Address(address)])
+        })
+        .collect();
+    App {
+        id: AppId::new(id),
+        name: Name::parse(name).unwrap().to_lowercase(),
+        regions,
+        ttl: 30,
+        failover: Failover::Manual,
+        failover_delay: Duration::ZERO,
+        failback_delay: Duration::from_secs(300),
+        cooldown: Duration::from_secs(60),
+        when_all_down: WhenAllDown::Active,
+        require: Require::All,
+        paired: BTreeMap::new(),
+        endpoints,
+        probes: vec![probe(role)],
+    }
+}
+
+/// A probe that counts, every 5 s, one outcome enough for a verdict.
+pub fn probe(role: bool) -> ProbeSpec {
+    ProbeSpec {
+        kind: match role {
+            true => ProbeKind::Postgres(PostgresProbe {
+                port: 5432,
+                user: "probe".to_owned(),
+                password_file: None,
+                database: "shop".to_owned(),
+                query: None,
+            }),
+            false => ProbeKind::Tcp(TcpProbe {
+                port: 80,
+                send: None,
+                expect: None,
+            }),
+        },
+        interval: Duration::from_secs(5),
+        timeout: Duration::from_secs(2),
+        fall: 1,
+        rise: 1,
+        stale_after: Duration::from_secs(21),
+        monitoring_only: false,
+    }
+}
