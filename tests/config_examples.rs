@@ -127,3 +127,31 @@ fn probes_are_read_whole() {
     });
     assert_eq!(dns.unwrap().data.len(), 2);
 }
+
+#[test]
+fn many_names_load_in_one_go() {
+    // Ten thousand applications and a thousand zones: whatever looked at each pair would take minutes here.
+    let mut config = String::from("version = 1\n[node]\nname = \"n\"\ndata-dir = \"d\"\n[region.iad]\n[region.fra]\n");
+    for zone in 0..1_000 {
+        config.push_str(&format!("[[zone]]\nname = \"z{zone}.example\"\nfile = \"zone\"\n"));
+    }
+    for app in 0..10_000 {
+        config.push_str(&format!(
+            "[app.a{app}]\nname = \"a{app}.z{}.example\"\nregions = [\"iad\", \"fra\"]\nendpoints = {{ iad = \"a{app}.lb.example.com\", fra = \"192.0.2.1\" }}\n",
+            app % 1_000
+        ));
+    }
+    let zone = "$TTL 1h\n@ SOA ns hostmaster 1 2h 15m 2w 1m\n@ NS ns\nns A 192.0.2.1\n";
+    let mut reads = 0;
+    let mut read = |path: &Path, _: Option<&Path>| {
+        reads += 1;
+        Ok(if path == Path::new("c.toml") {
+            config.clone().into()
+        } else {
+            zone.into()
+        })
+    };
+    let loaded = config::load("c.toml", &mut read).unwrap();
+    assert_eq!((loaded.config.fleet.names.len(), loaded.zones.len()), (10_000, 1_000));
+    assert_eq!(reads, 2, "a file that many zones share is read once");
+}

@@ -21,6 +21,7 @@ pub(super) fn run(spec: &Spec, findings: &mut Findings<'_>) {
     steered_names_are_distinct(spec, findings);
     steered_names_lie_in_a_zone(spec, findings);
     host_endpoints_do_not_lead_back(spec, findings);
+    apex_needs_addresses(spec, findings);
     listeners_do_not_collide(spec, findings);
     api_beyond_loopback_is_guarded(spec, findings);
     for app in &spec.apps {
@@ -32,7 +33,6 @@ pub(super) fn run(spec: &Spec, findings: &mut Findings<'_>) {
         endpoints_are_distinct(app, findings);
         host_endpoint_stands_alone(app, findings);
         address_families_are_alike(app, findings);
-        apex_needs_addresses(spec, app, findings);
         when_all_down_fits(app, findings);
         require_is_reachable(app, findings);
         policy_has_its_evidence(app, findings);
@@ -371,20 +371,20 @@ fn address_families_are_alike(app: &AppSpec, findings: &mut Findings<'_>) {
 }
 
 /// The apex has SOA and NS, so it cannot be a CNAME (RFC 1034 section 3.6.2).
-fn apex_needs_addresses(spec: &Spec, app: &AppSpec, findings: &mut Findings<'_>) {
-    if !cname_is_possible(app) {
-        return;
-    }
-    let mut apexes = spec.zones.iter().filter_map(|zone| zone.name.as_ref());
-    let Some(zone) = apexes.find(|zone| app.names().any(|name| name.value == zone.value)) else {
-        return;
-    };
-    for (host, span) in hosts_of(app) {
-        let message = format!(
-            "{} is the apex of a zone and takes addresses only, not the host name {host}",
-            zone.value
-        );
-        findings.error(span, message).related(zone.span, "the zone is here");
+fn apex_needs_addresses(spec: &Spec, findings: &mut Findings<'_>) {
+    let apexes = spec.zones.iter().filter_map(|zone| zone.name.as_ref());
+    let apexes: HashMap<&Name, &At<Name>> = apexes.map(|name| (&name.value, name)).collect();
+    for app in spec.apps.iter().filter(|app| cname_is_possible(app)) {
+        let Some(zone) = app.names().find_map(|name| apexes.get(&name.value)) else {
+            continue;
+        };
+        for (host, span) in hosts_of(app) {
+            let message = format!(
+                "{} is the apex of a zone and takes addresses only, not the host name {host}",
+                zone.value
+            );
+            findings.error(span, message).related(zone.span, "the zone is here");
+        }
     }
 }
 
