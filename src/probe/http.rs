@@ -82,22 +82,7 @@ impl Http {
         let host = self.probe.url.host_str().unwrap_or_default().to_owned();
         let method = Method::from_bytes(self.probe.method.as_bytes());
         let method = method.map_err(|_| failure(FailReason::Internal, format!("no HTTP method: {}", self.probe.method)))?;
-        let mut headers = HeaderMap::new();
-        headers.insert(
-            USER_AGENT,
-            HeaderValue::from_static(concat!("pointsman/", env!("CARGO_PKG_VERSION"))),
-        );
-        for (name, value) in &self.probe.headers {
-            // The value may be a secret: it is not shown.
-            let broken = || failure(FailReason::Internal, format!("header {name} cannot be sent"));
-            let field = HeaderName::from_bytes(name.as_bytes()).map_err(|_| broken())?;
-            headers.insert(field, HeaderValue::from_str(value).map_err(|_| broken())?);
-        }
-        if !headers.contains_key(HOST)
-            && let Some(value) = literal_authority(&self.probe.url)
-        {
-            headers.insert(HOST, value);
-        }
+        let headers = self.headers()?;
         let url = connect_url(&self.probe.url, self.address);
         let request = client.request(method, url).headers(headers).send();
         let response = request.await.map_err(|error| words(&error, &host))?;
@@ -145,6 +130,27 @@ impl Http {
             .json
             .iter()
             .try_for_each(|(pointer, expected)| equals(&value, pointer, expected))
+    }
+
+    /// The header fields of the request.
+    fn headers(&self) -> Result<HeaderMap, Failure> {
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            USER_AGENT,
+            HeaderValue::from_static(concat!("pointsman/", env!("CARGO_PKG_VERSION"))),
+        );
+        for (name, value) in &self.probe.headers {
+            // The value may be a secret: it is not shown.
+            let broken = || failure(FailReason::Internal, format!("header {name} cannot be sent"));
+            let field = HeaderName::from_bytes(name.as_bytes()).map_err(|_| broken())?;
+            headers.insert(field, HeaderValue::from_str(value).map_err(|_| broken())?);
+        }
+        if !headers.contains_key(HOST)
+            && let Some(value) = literal_authority(&self.probe.url)
+        {
+            headers.insert(HOST, value);
+        }
+        Ok(headers)
     }
 
     /// The body, as far as it is allowed to go.
