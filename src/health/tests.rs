@@ -4,7 +4,7 @@ use super::*;
 use crate::model::{FailReason, Failover, Failure, Name, PostgresProbe, ProbeKind, ProbeSpec, Require, TcpProbe, Wall, WhenAllDown};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A probe with the thresholds 3 and 2, stale after 30 s.
 fn probe(port: u16) -> ProbeSpec {
@@ -501,7 +501,6 @@ fn ten_thousand_endpoints_in_a_thousand_applications() {
         .map(|one| one.target.clone())
         .collect();
     assert_eq!(targets.len(), 10_000);
-    let began = Instant::now();
     let mut changes = 0;
     for round in 1..=4_u64 {
         let now = start().plus(Duration::from_secs(round));
@@ -518,11 +517,6 @@ fn ten_thousand_endpoints_in_a_thousand_applications() {
     let stale = book.poll(start().plus(Duration::from_secs(100)));
     assert_eq!(stale.len(), 10_000 * 2 + 2_000);
     assert!(book.regions().all(|(_, _, status)| status.health == RegionHealth::Unknown));
-    assert!(
-        began.elapsed() < Duration::from_secs(20),
-        "{:?} for 40,000 outcomes",
-        began.elapsed()
-    );
 }
 
 /// The rules of one probe, as plainly as they can be written: over the whole history, again each time.

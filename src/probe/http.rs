@@ -63,37 +63,26 @@ impl Http {
     /// One run.
     async fn check(&mut self, stage: &Stage) -> Found {
         let mut observed = None;
-        let result = self.ask(stage, &mut observed).await;
-        if result.is_err() {
-            // Whatever went wrong, the next run starts with a connection of its own.
-            self.client = None;
-        }
+        // Kept only after a success: whatever goes wrong, and also when the caller gives up on this run, the
+        // next one starts with a connection of its own.
+        let result = match self.client() {
+            Ok(kept) => {
+                let result = self.ask(&kept.client, stage, &mut observed).await;
+                self.client = result.is_ok().then_some(kept);
+                result
+            }
+            Err(error) => Err(error),
+        };
         Found { result, observed }
     }
 
     /// Asks and judges.
-    async fn ask(&mut self, stage: &Stage, observed: &mut Option<Observed>) -> Result<(), Failure> {
+    async fn ask(&self, client: &Client, stage: &Stage, observed: &mut Option<Observed>) -> Result<(), Failure> {
         stage.set("no answer");
-        let client = self.client()?;
         let host = self.probe.url.host_str().unwrap_or_default().to_owned();
         let method = Method::from_bytes(self.probe.method.as_bytes());
         let method = method.map_err(|_| failure(FailReason::Internal, format!("no HTTP method: {}", self.probe.method)))?;
-        let mut headers = HeaderMap::new();
-        headers.insert(
-            USER_AGENT,
-            HeaderValue::from_static(concat!("pointsman/", env!("CARGO_PKG_VERSION"))),
-        );
-        for (name, value) in &self.probe.headers {
-            // The value may be a secret: it is not shown.
-            let broken = || failure(FailReason::Internal, format!("header {name} cannot be sent"));
-            let field = HeaderName::from_bytes(name.as_bytes()).map_err(|_| broken())?;
-            headers.insert(field, HeaderValue::from_str(value).map_err(|_| broken())?);
-        }
-        if !headers.contains_key(HOST)
-            && let Some(value) = literal_authority(&self.probe.url)
-        {
-            headers.insert(HOST, value);
-        }
+        let headers = self.headers()?;
         let url = connect_url(&self.probe.url, self.address);
         let request = client.request(method, url).headers(headers).send();
         let response = request.await.map_err(|error| words(&error, &host))?;
@@ -143,6 +132,27 @@ impl Http {
             .try_for_each(|(pointer, expected)| equals(&value, pointer, expected))
     }
 
+    /// The header fields of the request.
+    fn headers(&self) -> Result<HeaderMap, Failure> {
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            USER_AGENT,
+            HeaderValue::from_static(concat!("pointsman/", env!("CARGO_PKG_VERSION"))),
+        );
+        for (name, value) in &self.probe.headers {
+            // The value may be a secret: it is not shown.
+            let broken = || failure(FailReason::Internal, format!("header {name} cannot be sent"));
+            let field = HeaderName::from_bytes(name.as_bytes()).map_err(|_| broken())?;
+            headers.insert(field, HeaderValue::from_str(value).map_err(|_| broken())?);
+        }
+        if !headers.contains_key(HOST)
+            && let Some(value) = literal_authority(&self.probe.url)
+        {
+            headers.insert(HOST, value);
+        }
+        Ok(headers)
+    }
+
     /// The body, as far as it is allowed to go.
     async fn body(&self, mut response: Response, host: &str) -> Result<Vec<u8>, Failure> {
         let mut body = Vec::new();
@@ -157,15 +167,13 @@ impl Http {
     }
 
     /// The kept client, or a new one where it is old or the trusted certificates changed.
-    fn client(&mut self) -> Result<Client, Failure> {
+    fn client(&mut self) -> Result<Kept, Failure> {
         let ca = self.probe.ca.as_deref();
         let secure = self.probe.url.scheme() == "https";
         let stamp = if secure { self.trust.stamp(ca) } else { 0 };
-        if let Some(kept) = &self.client
-            && kept.stamp == stamp
-            && kept.made.elapsed() < CONNECTION_AGE_MAX
-        {
-            return Ok(kept.client.clone());
+        let usable = |kept: &Kept| kept.stamp == stamp && kept.made.elapsed() < CONNECTION_AGE_MAX;
+        if let Some(kept) = self.client.take().filter(usable) {
+            return Ok(kept);
         }
         let cannot = |error: TrustError| failure(FailReason::Internal, error.to_string());
         let mut builder = Client::builder()
@@ -186,14 +194,11 @@ impl Http {
             builder = builder.resolve(host, SocketAddr::new(self.address, 0));
         }
         let broken = |error: reqwest::Error| failure(FailReason::Internal, format!("no HTTP client: {}", error.without_url()));
-        let client = builder.build().map_err(broken)?;
-        let made = Instant::now();
-        self.client = Some(Kept {
-            client: client.clone(),
-            made,
+        Ok(Kept {
+            client: builder.build().map_err(broken)?,
+            made: Instant::now(),
             stamp,
-        });
-        Ok(client)
+        })
     }
 }
 

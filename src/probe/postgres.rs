@@ -9,15 +9,18 @@ use super::words::{failure, io_failure};
 use super::{Found, Kind, RunFuture, Stage};
 use crate::model::{FailReason, Failure, Observed, PostgresProbe, ProbeTarget};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
 /// Most octets that are read from a server in one run.
 const OCTETS_MAX: usize = 1 << 20;
+/// Most octets of a password file that are read.
+const PASSWORD_OCTETS_MAX: u64 = 4096;
 
 /// One probe at one address.
 pub(super) struct Postgres {
@@ -55,8 +58,7 @@ impl Postgres {
             .application_name("pointsman");
         if let Some(path) = &self.probe.password_file {
             let unreadable = |error| failure(FailReason::Internal, format!("password file {}: {error}", path.display()));
-            let text = tokio::fs::read(path).await.map_err(unreadable)?;
-            config.password(text.trim_ascii_end());
+            config.password(password(path).await.map_err(unreadable)?.trim_ascii_end());
         }
         stage.set("no connection");
         let stream = TcpStream::connect(self.peer).await.map_err(|error| io_failure(&error))?;
@@ -99,6 +101,14 @@ impl Kind for Postgres {
     fn run<'a>(&'a mut self, stage: &'a Stage) -> RunFuture<'a> {
         Box::pin(self.check(stage))
     }
+}
+
+/// The password in a file, as far as a password may go.
+async fn password(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    let file = tokio::fs::File::open(path).await?;
+    file.take(PASSWORD_OCTETS_MAX).read_to_end(&mut text).await?;
+    Ok(text)
 }
 
 /// Class and words of an error, by SQLSTATE where the server gave one.

@@ -143,7 +143,7 @@ async fn next_outcome(events: &mut mpsc::Receiver<ProbeEvent>) -> Outcome {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn reconfiguring_starts_new_keeps_unchanged_and_stops_the_rest_at_once() {
+async fn checks_do_not_outlive_deleted_or_edited_ones_and_unchanged_ones_go_on() {
     let ran = Arc::new(Ran::default());
     let (prober, mut events) = start(1, counting(&ran, None));
     let (one, two, three) = (probe(1, FAST), probe(2, FAST), probe(3, FAST));
@@ -246,7 +246,7 @@ async fn programs_are_bounded_and_do_not_hold_up_other_kinds() {
 }
 
 #[tokio::test]
-async fn a_failed_lookup_keeps_the_last_addresses() {
+async fn a_failed_lookup_is_not_an_empty_set() {
     let (asked, mut lookups) = mpsc::unbounded_channel();
     let answer = Arc::new(Mutex::new(Some(Ok(vec!["192.0.2.2", "192.0.2.1", "192.0.2.2"]))));
     let lookup = Told(asked, Arc::clone(&answer));

@@ -13,13 +13,15 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Trusted certificates by where they come from.
 #[derive(Debug, Default)]
 pub(super) struct Trust {
     /// What was read, by file; none: the system's.
     read: Mutex<HashMap<Option<PathBuf>, Read>>,
+    /// For plain http, made once.
+    nobody: OnceLock<ClientConfig>,
     /// Counts the configs, so that the system's certificates are read again at each.
     round: std::sync::atomic::AtomicU64,
 }
@@ -77,18 +79,25 @@ impl Trust {
         finish(verifier)
     }
 
-    /// TLS that trusts these certificates for `address`, wherever the connection goes.
+    /// TLS that trusts these certificates for `address`, wherever the connection goes. HTTP/1.1 only: over
+    /// HTTP/2 the authority would be where the connection goes.
     pub fn config_for(&self, ca: Option<&Path>, address: IpAddr) -> Result<ClientConfig, TrustError> {
         let verifier = self.verifier(ca)?;
         let name = ServerName::IpAddress(address.into());
-        finish(Arc::new(Fixed { verifier, name }))
+        let mut config = finish(Arc::new(Fixed { verifier, name }))?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(config)
     }
 
     /// TLS that trusts nobody, for plain http: nothing is read for it.
     pub fn nobody(&self) -> Result<ClientConfig, TrustError> {
+        if let Some(config) = self.nobody.get() {
+            return Ok(config.clone());
+        }
         let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
         let builder = builder.with_safe_default_protocol_versions().map_err(unusable)?;
-        Ok(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
+        let config = builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth();
+        Ok(self.nobody.get_or_init(|| config).clone())
     }
 
     /// The verifier over the certificates of a file or of the system.

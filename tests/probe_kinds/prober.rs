@@ -1,10 +1,12 @@
 //! The prober over real sockets; its timing and its gate are tested beside it with made-up kinds.
 
 use super::*;
-use pointsman::model::{App, Endpoint, Failover, Fleet, Name, Outcome, Require, TcpProbe, WhenAllDown};
+use pointsman::health::{Book, ChangeKind};
+use pointsman::model::{App, Endpoint, Failover, Fleet, Name, Now, Outcome, RegionHealth, Require, TcpProbe, Wall, WhenAllDown};
 use pointsman::probe::{Lookup, LookupFuture, ProbeEvent, Prober};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::mpsc;
 
 /// An application `shop` in `iad` with one endpoint.
@@ -69,6 +71,57 @@ impl Watched {
             assert!(began.elapsed() < Duration::from_secs(10), "last: {outcome:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn the_verdict_follows_the_service_down_and_up() {
+    let up = Arc::new(AtomicBool::new(true));
+    let state = Arc::clone(&up);
+    let there = server(move |mut stream| {
+        let state = Arc::clone(&state);
+        async move {
+            while !read_head(&mut stream).await.is_empty() {
+                let status = if state.load(Ordering::SeqCst) {
+                    "200 OK"
+                } else {
+                    "503 Service Unavailable"
+                };
+                let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        }
+    })
+    .await;
+    let probe = super::http::get(&format!("http://shop.invalid:{}/", there.port()));
+    let app = shop(
+        Endpoint::Address("127.0.0.1".parse().unwrap()),
+        vec![often(ProbeKind::Http(Box::new(probe)))],
+    );
+    let fleet = Fleet::new(BTreeMap::new(), vec![Arc::new(app)]);
+    let (tx, mut events) = mpsc::channel(1);
+    let prober = Prober::start(tx, Instant::now());
+    let mut book = Book::new();
+    prober.configure(&fleet);
+    let wall = Wall(1_795_252_365_000);
+    book.reconfigure(&fleet, Now { mono: prober.now(), wall });
+    let mut changes = Vec::new();
+    let mut failures = 0;
+    while changes.len() < 3 {
+        let Some(ProbeEvent::Outcome(outcome)) = events.recv().await else {
+            panic!("no events any more");
+        };
+        failures += usize::from(outcome.result.is_err());
+        for change in book.observe(&outcome, Now { mono: prober.now(), wall }) {
+            if let ChangeKind::Region { to, .. } = change.what {
+                changes.push((to, failures));
+                up.store(to != RegionHealth::Healthy, Ordering::SeqCst);
+            }
+        }
+    }
+    assert_eq!(changes[0], (RegionHealth::Healthy, 0), "the first success");
+    assert_eq!(changes[1], (RegionHealth::Unhealthy, 3), "exactly after `fall` failures");
+    assert_eq!(changes[2].0, RegionHealth::Healthy);
+    assert!(changes[2].1 <= 4, "at most the one that was under way: {changes:?}");
 }
 
 /// `lb.example.com.` is at 127.0.0.1 and ::1.

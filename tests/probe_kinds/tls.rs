@@ -4,6 +4,7 @@ use super::http::get;
 use super::*;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tempfile::TempDir;
 use tokio_rustls::TlsAcceptor;
 
@@ -54,8 +55,8 @@ impl Authority {
 
 type HttpsProbe = pointsman::model::HttpProbe;
 
-/// An HTTPS server.
-async fn tls_server(chain: Vec<rustls_pki_types::CertificateDer<'static>>, key: KeyPair, alpn: &[&[u8]]) -> SocketAddr {
+/// The server's side of TLS.
+fn acceptor(chain: Vec<rustls_pki_types::CertificateDer<'static>>, key: KeyPair, alpn: &[&[u8]]) -> TlsAcceptor {
     let key = rustls_pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ServerConfig::builder_with_provider(provider)
@@ -63,7 +64,12 @@ async fn tls_server(chain: Vec<rustls_pki_types::CertificateDer<'static>>, key: 
         .unwrap();
     let mut config = builder.with_no_client_auth().with_single_cert(chain, key).unwrap();
     config.alpn_protocols = alpn.iter().map(|one| one.to_vec()).collect();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    TlsAcceptor::from(Arc::new(config))
+}
+
+/// An HTTPS server.
+async fn tls_server(chain: Vec<rustls_pki_types::CertificateDer<'static>>, key: KeyPair, alpn: &[&[u8]]) -> SocketAddr {
+    let acceptor = acceptor(chain, key, alpn);
     server(move |stream| {
         let acceptor = acceptor.clone();
         async move {
@@ -134,7 +140,6 @@ async fn certificates_that_are_not_accepted_are_named() {
 #[tokio::test]
 async fn a_url_with_an_address_is_verified_for_that_address() {
     let authority = Authority::new("ours");
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
     for (san, message) in [
         ("192.0.2.1", None),
         ("127.0.0.1", Some("certificate is not valid for 192.0.2.1, but for ")),
@@ -144,15 +149,7 @@ async fn a_url_with_an_address_is_verified_for_that_address() {
             .unwrap()
             .signed_by(&key, &authority.issuer)
             .unwrap();
-        let key = rustls_pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-        let builder = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .unwrap();
-        let config = builder
-            .with_no_client_auth()
-            .with_single_cert(vec![cert.der().clone()], key)
-            .unwrap();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let acceptor = acceptor(vec![cert.der().clone()], key, &[b"h2", b"http/1.1"]);
         let there = server(move |stream| {
             let acceptor = acceptor.clone();
             async move {
@@ -176,6 +173,61 @@ async fn a_url_with_an_address_is_verified_for_that_address() {
             }
         }
     }
+}
+
+/// A listener that gives out TLS connections.
+struct TlsListener {
+    listener: tokio::net::TcpListener,
+    acceptor: TlsAcceptor,
+    accepted: Arc<AtomicUsize>,
+}
+
+impl axum::serve::Listener for TlsListener {
+    type Io = tokio_rustls::server::TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let (stream, peer) = self.listener.accept().await.unwrap();
+            self.accepted.fetch_add(1, Ordering::SeqCst);
+            if let Ok(stream) = self.acceptor.accept(stream).await {
+                return (stream, peer);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+#[tokio::test]
+async fn http_2_is_spoken_where_the_server_offers_it_and_its_connection_kept() {
+    let authority = Authority::new("ours");
+    let key = KeyPair::generate().unwrap();
+    let cert = CertificateParams::new(vec!["shop.example.net".to_owned()])
+        .unwrap()
+        .signed_by(&key, &authority.issuer)
+        .unwrap();
+    let acceptor = acceptor(vec![cert.der().clone()], key, &[b"h2", b"http/1.1"]);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let there = listener.local_addr().unwrap();
+    let accepted = Arc::new(AtomicUsize::new(0));
+    let handler = |request: axum::extract::Request| async move { format!("{:?} {}", request.version(), request.uri()) };
+    let app = axum::Router::new().fallback(handler);
+    let listener = TlsListener {
+        listener,
+        acceptor,
+        accepted: Arc::clone(&accepted),
+    };
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let mut asked = authority.get(there);
+    asked.body = Some(format!("HTTP/2.0 https://shop.example.net:{}/healthz", there.port()));
+    let mut watched = prober::Watched::new(ProbeKind::Http(Box::new(asked)));
+    for _ in 0..3 {
+        assert_eq!(watched.outcome().await.result, Ok(()));
+    }
+    assert_eq!(accepted.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
