@@ -1,6 +1,58 @@
-//! pointsman: DNS-based traffic steering for disaster recovery.
+//! pointsman: DNS-based traffic steering for disaster recovery. This page is the architecture.
 //!
-//! This page is the architecture; it is kept true by `tests/tidy.rs`.
+//! A pure core in a thin shell. Everything that decides, answers or records is a pure function with time as an argument;
+//! sockets, files and timers are a thin shell round it. One task writes, everybody else reads a snapshot.
+//!
+//! ```text
+//!  probes ──outcomes──▶ health ──verdicts─────────┐
+//!  operators ─command─▶ role (gates) ─▶ ledger ───┤           control: one task, the only writer
+//!  files ───▶ config, zone ───────────────────────┤
+//!                                                 ▼
+//!                               steering::decide      (pure)
+//!                                                 ▼
+//!                               answer::compile       (pure) ──▶ ArcSwap<Snapshot>
+//!                                                                      │ one load a batch
+//!  resolvers ─query bytes─▶ dns (UDP lanes, TCP) ─▶ answer::respond(&Snapshot, &[u8], &Ctx, &mut Out) (pure)
+//! ```
+//!
+//! | tier | module | owns |
+//! |---|---|---|
+//! | T0 | [`model`] | the nouns: names, regions, applications, health, decisions, what is recorded, findings, time |
+//! | T1 pure | [`zone`] | master file text → zone; RFC 1034/4592/6672 lookup as data |
+//! | T1 pure | [`health`] | outcomes → verdicts: rise, fall, leaky failure counter, age, `unknown` |
+//! | T1 pure | [`role`] | commands → drafts or refusals, verdicts and time → moves and proposals, entries → state, the gates |
+//! | T1 pure | [`ledger`] | entry encoding v1, hash chain, verification: bytes in, bytes out |
+//! | T2 pure | [`config`] | TOML → every finding with file:line:column → `Config` |
+//! | T2 pure | [`steering`] | `decide(name, roles, health, now) -> Decision` with its reason; `explain` |
+//! | T2 pure | [`answer`] | decisions + zones → compiled wire answers; `respond`: query bytes → response bytes |
+//! | T3 shell | [`dns`] | sockets: UDP lanes on threads of their own, TCP on its own accept loop |
+//! | T3 shell | [`probe`] | http(s), tcp, dns, exec, postgres: timers and sockets; outcomes go to the writer |
+//! | T3 shell | [`store`] | where the ledger lives: a file; the I/O thread with group commit |
+//! | T3 shell | [`telemetry`] | metrics registry, logs, the clock |
+//! | T3 shell | [`control`] | the only writer: takes every event in order, appends, decides, compiles, publishes |
+//! | T3 shell | [`api`] | HTTP API over TCP, TLS and a Unix socket; server-sent events; `/metrics` |
+//! | T4 | [`node`] | wiring: serve, check, demo |
+//! | T4 | [`cli`] | the commands |
+//!
+//! Imports go downward only; `tests/tidy.rs` holds the table of allowed edges.
+//!
+//! # What holds everywhere
+//!
+//! - T0 to T2 know no tokio, no files, no sockets, no clock, no randomness, no locks. So all of it runs in a seeded
+//!   simulation in virtual time, under proptest and under a fuzzer.
+//! - `answer::respond` owns every response on every transport. Hickory types are used by the dns probe and as an oracle in
+//!   the tests, never per query. On the UDP lane nothing allocates, locks or logs.
+//! - What can be computed when something changes is computed then. A change to one name recompiles that name; aliases onto
+//!   it are joined when they are asked for, so they follow at once. Snapshots share their structure.
+//! - Roles are a fold over the ledger. The writer does check → append (durable) → apply → publish → acknowledge. A failed
+//!   append changes nothing.
+//! - Role, marks and health are separate inputs. They meet in `steering::decide` and are never written over one another.
+//! - One home for each outside crate: the HTTP framework only in `api`, clap only in `cli`, hickory only in `probe`.
+//!
+//! # What is deliberately absent
+//!
+//! A second answer path, a second writer, a database, a plugin interface, a DNS resolver of our own (endpoints that are host
+//! names are resolved by the system).
 
 pub mod answer;
 pub mod api;

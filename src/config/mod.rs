@@ -118,6 +118,14 @@ pub fn parse(path: &str, text: &str) -> (Option<Config>, Vec<Diagnostic>) {
     (config, findings)
 }
 
+/// The data dir that a config names, however wrong the rest of it is; none when it names none.
+pub fn data_dir_hint(path: &str, text: &str) -> Option<PathBuf> {
+    let source = source::SourceText::new(path, text.to_owned());
+    let mut findings = source::Findings::new(&source);
+    let spec = spec::read(&source, &mut findings)?;
+    Some(folder_of(path).join(&spec.node.data_dir.as_ref()?.value))
+}
+
 /// The folder that paths in a config are relative to.
 fn folder_of(path: &str) -> &Path {
     Path::new(path).parent().unwrap_or(Path::new(""))

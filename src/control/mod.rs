@@ -1,1 +1,210 @@
-//! The only writer.
+//! The only writer, and the handle through which everybody else asks it or reads what it published.
+//!
+//! One task owns roles, health and answers ([`writer`]); it handles commands in order, appends, decides, compiles and
+//! publishes. Readers (API, metrics, the UDP lanes) hold snapshots and never wait for it. Dry runs and explanations are
+//! computed on a snapshot, so they cost the writer nothing.
+//!
+//! Deliberately absent: gates and policies (`role`), what is answered (`steering`, `answer`), files (`store`).
+
+mod alerts;
+mod commit;
+mod publish;
+mod reload;
+mod roles;
+mod scrape;
+mod types;
+mod writer;
+
+pub use publish::compile;
+pub use reload::{Candidate, load};
+pub use roles::restore as restore_roles;
+pub use types::{Alert, AlertKey, DryRun, Event, Happening, Published, Receipt, ReloadRequest, Serving, SubmitError};
+pub use writer::Parts;
+
+use crate::answer::Snapshot;
+use crate::model::{Decision, Name, Now};
+use crate::role::{self, Request};
+use crate::steering::{self, Explanation};
+use crate::store::LedgerReader;
+use crate::telemetry::{Clock, DnsCounters, Metrics};
+use arc_swap::ArcSwap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+/// Events kept for a reader that falls behind; one that falls further behind is told how many it missed.
+const EVENTS_KEPT: usize = 4096;
+
+/// Asks the writer and reads what it published. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    inner: Arc<Inner>,
+}
+
+/// What every clone of the handle shares.
+struct Inner {
+    messages: mpsc::Sender<writer::Message>,
+    view: Arc<ArcSwap<Published>>,
+    events: broadcast::Sender<Arc<Event>>,
+    clock: Arc<Clock>,
+    metrics: Arc<Metrics>,
+    ledger: LedgerReader,
+    config_path: PathBuf,
+    hash_seed: u64,
+    dns_counters: Box<dyn Fn() -> DnsCounters + Send + Sync>,
+}
+
+/// What the handle needs besides what the writer is made of.
+pub struct Surroundings {
+    /// What the lanes answer from.
+    pub lanes: Arc<ArcSwap<Snapshot>>,
+    /// The first view; the writer publishes the next ones into it.
+    pub view: Arc<ArcSwap<Published>>,
+    /// Reads the ledger.
+    pub ledger: LedgerReader,
+    /// The config that a reload reads.
+    pub config_path: PathBuf,
+    /// Seed of the answer index.
+    pub hash_seed: u64,
+    /// What the DNS side counted; asked at each scrape.
+    pub dns_counters: Box<dyn Fn() -> DnsCounters + Send + Sync>,
+}
+
+/// Starts the writer on the current runtime.
+pub fn start(parts: Parts, around: Surroundings, outcomes: mpsc::Receiver<crate::probe::ProbeEvent>) -> Handle {
+    let (messages, inbox) = mpsc::channel(writer::WAITING_MAX);
+    let (events, _) = broadcast::channel(EVENTS_KEPT);
+    let inner = Inner {
+        messages,
+        view: around.view.clone(),
+        events: events.clone(),
+        clock: parts.clock.clone(),
+        metrics: parts.metrics.clone(),
+        ledger: around.ledger,
+        config_path: around.config_path,
+        hash_seed: around.hash_seed,
+        dns_counters: around.dns_counters,
+    };
+    let publisher = publish::Publisher::new(around.lanes, around.view);
+    let writer = writer::Writer::new(parts, publisher, events);
+    tokio::spawn(writer.run(inbox, outcomes));
+    Handle { inner: Arc::new(inner) }
+}
+
+impl Handle {
+    /// The present view.
+    pub fn published(&self) -> Arc<Published> {
+        self.inner.view.load_full()
+    }
+
+    /// Both clocks.
+    pub fn now(&self) -> Now {
+        self.inner.clock.now()
+    }
+
+    /// What happens from now on.
+    pub fn events(&self) -> broadcast::Receiver<Arc<Event>> {
+        self.inner.events.subscribe()
+    }
+
+    /// Reads the ledger.
+    pub fn ledger(&self) -> &LedgerReader {
+        &self.inner.ledger
+    }
+
+    /// The metrics in Prometheus' text format.
+    ///
+    /// # Errors
+    /// In words, when they cannot be encoded.
+    pub fn metrics(&self) -> Result<String, String> {
+        let scrape = scrape::scrape(&self.published(), (self.inner.dns_counters)(), self.now());
+        self.inner.metrics.render(&scrape).map_err(|error| error.to_string())
+    }
+
+    /// Asks for a change; returns when it is durable and answered, or refused.
+    ///
+    /// # Errors
+    /// See [`SubmitError`]; nothing was changed then.
+    pub async fn submit(&self, request: Request) -> Result<Receipt, SubmitError> {
+        let (reply, answer) = oneshot::channel();
+        self.ask(writer::Message::Submit(request, reply), answer).await
+    }
+
+    /// What a change would do now; changes nothing.
+    ///
+    /// # Errors
+    /// As [`Handle::submit`].
+    pub fn dry_run(&self, request: &Request) -> Result<DryRun, SubmitError> {
+        let (published, now) = (self.published(), self.now());
+        let fleet = &published.config.fleet;
+        let drafts = role::handle(&published.state, fleet, &published.health, now, request).map_err(SubmitError::Denied)?;
+        let mut after_state = published.state.clone();
+        for draft in &drafts {
+            after_state.apply(after_state.seq().next(), now, draft);
+        }
+        let mut names: Vec<Name> = drafts.iter().flat_map(|draft| draft.body.names()).collect();
+        names.extend(request.command.name().cloned());
+        names.sort();
+        names.dedup();
+        let before = names.iter().filter_map(|name| published.decisions.get(name).cloned()).collect();
+        let after: Vec<Arc<Decision>> = names
+            .iter()
+            .filter_map(|name| fleet.names.get(name))
+            .map(|steered| Arc::new(steering::decide(steered, &after_state, &published.health, now)))
+            .collect();
+        Ok(DryRun { drafts, before, after })
+    }
+
+    /// Loads the config again and takes it, whole or not at all.
+    ///
+    /// # Errors
+    /// See [`SubmitError`]; nothing was changed then.
+    pub async fn reload(&self, request: ReloadRequest) -> Result<Receipt, SubmitError> {
+        let inner = self.inner.clone();
+        let loaded = tokio::task::spawn_blocking(move || {
+            let loaded = reload::load(&inner.config_path).map_err(SubmitError::Diagnostics)?;
+            Ok(Candidate::compile(loaded, &inner.view.load(), inner.clock.now(), inner.hash_seed))
+        });
+        let candidate = match loaded.await {
+            Ok(Ok(candidate)) => candidate,
+            Ok(Err(error)) => {
+                self.inner.metrics.reloaded("refused");
+                return Err(error);
+            }
+            Err(error) => return Err(SubmitError::Unavailable(format!("loading the config failed: {error}"))),
+        };
+        let (reply, answer) = oneshot::channel();
+        let result = self.ask(writer::Message::Adopt(Box::new(candidate), request, reply), answer).await;
+        self.inner.metrics.reloaded(if result.is_ok() { "accepted" } else { "refused" });
+        result
+    }
+
+    /// Everything about a name; none when it is not steered here.
+    pub fn explain(&self, name: &Name) -> Option<Explanation> {
+        let (published, now) = (self.published(), self.now());
+        let steered = published.config.fleet.names.get(name)?;
+        Some(steering::explain(
+            steered,
+            &published.state,
+            &published.health,
+            &published.watch,
+            now,
+        ))
+    }
+
+    /// Records the stop, saves what is worth saving, and ends the writer. The lanes answer on until they are stopped.
+    pub async fn stop(&self) {
+        let (reply, done) = oneshot::channel();
+        if self.inner.messages.send(writer::Message::Stop(reply)).await.is_ok() {
+            let _ = done.await;
+        }
+    }
+
+    /// Sends a message and waits for its reply.
+    async fn ask(&self, message: writer::Message, answer: oneshot::Receiver<Result<Receipt, SubmitError>>) -> Result<Receipt, SubmitError> {
+        let gone =
+            || SubmitError::Unavailable("the server is stopping; whether the change was recorded can be seen in the ledger".to_owned());
+        self.inner.messages.send(message).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+}

@@ -179,8 +179,15 @@ pub struct Move {
     pub from: RegionId,
     /// The region that is active from now on.
     pub to: RegionId,
-    /// What kind of move it is.
+    /// What kind of move it is. Written `move`: a body carries these fields beside its own tag `kind`.
+    #[serde(rename = "move")]
     pub kind: MoveKind,
+}
+
+impl fmt::Display for Move {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} from {} to {}", self.kind.as_str(), self.name, self.from, self.to)
+    }
 }
 
 /// How a proposal ended.
@@ -195,6 +202,18 @@ pub enum ProposalEnd {
     Recovered,
     /// Version, candidate or config changed.
     Superseded,
+}
+
+impl ProposalEnd {
+    /// As written in the ledger.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ProposalEnd::Approved => "approved",
+            ProposalEnd::Rejected => "rejected",
+            ProposalEnd::Recovered => "recovered",
+            ProposalEnd::Superseded => "superseded",
+        }
+    }
 }
 
 /// What happened. Tagged `kind` in the ledger.
@@ -349,12 +368,63 @@ impl Body {
         }
     }
 
+    /// The steered names that it is about. A region's mark concerns every name; those are not listed.
+    pub fn names(&self) -> Vec<Name> {
+        match self {
+            Body::Started { .. } | Body::Stopped { .. } | Body::ConfigAccepted { .. } | Body::Restored { .. } => Vec::new(),
+            Body::NameAdded { name, .. }
+            | Body::NameRetired { name }
+            | Body::RegionRemoved { name, .. }
+            | Body::Drained { name, .. }
+            | Body::Undrained { name, .. }
+            | Body::ProposalOpened { name, .. }
+            | Body::ProposalEnded { name, .. } => vec![name.clone()],
+            Body::Switched { change, .. } | Body::Moved { change, .. } => vec![change.name.clone()],
+            Body::Evacuated { moves, stay, .. } => moves.iter().map(|one| &one.name).chain(stay).cloned().collect(),
+        }
+    }
+
     /// The moves that it makes.
     pub fn moves(&self) -> &[Move] {
         match self {
             Body::Switched { change, .. } | Body::Moved { change, .. } => std::slice::from_ref(change),
             Body::Evacuated { moves, .. } => moves,
             _ => &[],
+        }
+    }
+}
+
+impl fmt::Display for Body {
+    /// One sentence for logs and lists.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Body::Started { node, version } => write!(f, "{node} started, version {version}"),
+            Body::Stopped { node } => write!(f, "{node} stopped"),
+            Body::ConfigAccepted { sha256, forced } => {
+                write!(
+                    f,
+                    "config {} accepted{}",
+                    sha256.get(..12).unwrap_or(sha256),
+                    if *forced { ", forced" } else { "" }
+                )
+            }
+            Body::NameAdded { name, active, .. } => write!(f, "{name} added, {active} is active"),
+            Body::NameRetired { name } => write!(f, "{name} retired"),
+            Body::RegionRemoved { name, region } => write!(f, "{region} taken from {name}"),
+            Body::Switched {
+                change,
+                proposal: Some(id),
+                ..
+            } => write!(f, "{change}, proposal {id} approved"),
+            Body::Switched { change, .. } => write!(f, "{change}"),
+            Body::Moved { change, left: true, .. } => write!(f, "{change}, {} is marked left", change.from),
+            Body::Moved { change, .. } => write!(f, "{change}"),
+            Body::Evacuated { region, moves, .. } => write!(f, "{region} evacuated, {} names moved", moves.len()),
+            Body::Restored { region } => write!(f, "{region} restored"),
+            Body::Drained { name, region } => write!(f, "{region} drained for {name}"),
+            Body::Undrained { name, region } => write!(f, "{region} no longer drained for {name}"),
+            Body::ProposalOpened { id, name, from, to, .. } => write!(f, "proposal {id} opened: {name} from {from} to {to}"),
+            Body::ProposalEnded { id, name, end } => write!(f, "proposal {id} for {name} ended: {}", end.as_str()),
         }
     }
 }

@@ -87,6 +87,29 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// The word for it: of the CLI, the API and the metrics.
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Command::Switch { .. } => "switch",
+            Command::Evacuate { .. } => "evacuate",
+            Command::Restore { .. } => "restore",
+            Command::Drain { .. } => "drain",
+            Command::Undrain { .. } => "undrain",
+            Command::Approve { .. } => "approve",
+            Command::Reject { .. } => "reject",
+        }
+    }
+
+    /// The steered name that it is about, where it is about one.
+    pub fn name(&self) -> Option<&Name> {
+        match self {
+            Command::Switch { name, .. } | Command::Drain { name, .. } | Command::Undrain { name, .. } => Some(name),
+            _ => None,
+        }
+    }
+}
+
 /// Why a command was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {

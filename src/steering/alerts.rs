@@ -61,8 +61,8 @@ kinds! {
     HealthStale = "health-stale",
     /// An operator overrode a gate; raised once, by the writer.
     OverrideUsed = "override-used",
-    /// A move or proposal could not be recorded and is retried; raised by the writer.
-    MoveNotRecorded = "move-not-recorded",
+    /// The ledger cannot be written, so nothing changes; moves and proposals are retried. Raised by the writer.
+    CannotRecord = "cannot-record",
     /// Today's config was not accepted and an earlier one is served; raised by the writer.
     ConfigRejected = "config-rejected",
     /// The wall clock stepped; raised by the writer.

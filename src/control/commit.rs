@@ -1,0 +1,404 @@
+//! The writer's other half: from what waits to an append, and from a finished append to what readers see.
+//!
+//! Everything that waits is handled against a tentative copy of the state (a persistent map: the copy is free), one
+//! command after the other, so that each sees those before it. Its entries go out in one durable write. Nobody
+//! but this file replaces the state.
+
+use super::publish::Moment;
+use super::reload::{self, Candidate};
+use super::types::{Happening, Receipt, ReloadRequest, Serving, SubmitError};
+use super::writer::{BATCH_MAX, InFlight, Message, RETRY, Reply, Waiter, Writer};
+use crate::model::{Body, Decision, Draft, Generation, Name, Now, Seq};
+use crate::role::{self, Request};
+use crate::steering::{self, AlertKind};
+use crate::store::StoreError;
+use crate::{config, ledger};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// What a command came to, before anything is durable.
+type Drafted = Result<Vec<Draft>, SubmitError>;
+
+/// The entries of one append while it is put together.
+struct Batch {
+    next: role::State,
+    head: ledger::Hash,
+    lines: Vec<u8>,
+    entries: Vec<Arc<ledger::Entry>>,
+}
+
+impl Batch {
+    /// Adds drafts as the next entries, all or none; gives the number of the last entry.
+    fn add(&mut self, drafts: Vec<Draft>, now: Now) -> Result<Option<Seq>, SubmitError> {
+        let (mut next, mut head, mut sealed) = (self.next.clone(), self.head, Vec::new());
+        for draft in drafts {
+            let seq = next.seq().next();
+            let (line, hash) = ledger::encode(seq, now.wall, &draft, head)
+                .map_err(|error| SubmitError::Unavailable(format!("the change cannot be recorded: {error}")))?;
+            next.apply(seq, now, &draft);
+            sealed.push((
+                Arc::new(ledger::Entry {
+                    seq,
+                    time: now.wall,
+                    draft,
+                    prev: head,
+                    hash,
+                }),
+                line,
+            ));
+            head = hash;
+        }
+        let last = sealed.last().map(|(entry, _)| entry.seq);
+        for (entry, line) in sealed {
+            self.lines.extend_from_slice(&line);
+            self.entries.push(entry);
+        }
+        self.next = next;
+        self.head = head;
+        Ok(last)
+    }
+}
+
+impl Writer {
+    /// Takes everything that waits into one append, unless one is under way.
+    pub(super) fn start_append(&mut self) {
+        if self.in_flight.is_some() {
+            return;
+        }
+        let now = self.clock.now();
+        let mut batch = Batch {
+            next: self.state.clone(),
+            head: self.head,
+            lines: Vec::new(),
+            entries: Vec::new(),
+        };
+        let mut waiters = Vec::new();
+        let mut candidate = None;
+        for _ in 0..BATCH_MAX {
+            match self.waiting.pop_front() {
+                None => break,
+                Some(Message::Submit(request, reply)) => waiters.push(self.draft_command(&mut batch, request, reply, now)),
+                // A reload changes what commands are judged by, so it is an append of its own.
+                Some(message) if !batch.entries.is_empty() || !waiters.is_empty() => {
+                    self.waiting.push_front(message);
+                    break;
+                }
+                Some(Message::Adopt(loaded, request, reply)) => {
+                    candidate = self.draft_reload(&mut batch, loaded, &request, reply, &mut waiters, now);
+                    break;
+                }
+                Some(Message::Stop(reply)) => {
+                    let _ = reply.send(());
+                }
+            }
+        }
+        if self.takes_changes() && candidate.is_none() && self.retry_at.is_none() {
+            for draft in self.watch.poll(&batch.next, &self.config.fleet, &self.health, now) {
+                if let Err(error) = batch.add(vec![draft], now) {
+                    tracing::error!("a policy's draft was dropped: {error}");
+                }
+            }
+        }
+        self.send_append(batch, waiters, candidate);
+    }
+
+    /// Handles one command on the tentative state.
+    fn draft_command(&mut self, batch: &mut Batch, request: Request, reply: Reply, now: Now) -> Waiter {
+        let kind = request.command.verb();
+        // A request that was recorded before is answered as it was then, also after a restart.
+        if let Some(seq) = request.request_id.as_deref().and_then(|id| batch.next.receipt(id)) {
+            return Waiter {
+                reply,
+                outcome: Ok(Some(seq)),
+                kind,
+            };
+        }
+        let outcome = self.drafts_of(&batch.next, &request, now).and_then(|drafts| batch.add(drafts, now));
+        Waiter { reply, outcome, kind }
+    }
+
+    /// What a command would record, or why not.
+    fn drafts_of(&self, state: &role::State, request: &Request, now: Now) -> Drafted {
+        if let Serving::AnswerOnly { why } = &*self.serving {
+            return Err(SubmitError::Unavailable(format!(
+                "this node only answers and takes no change: {why}"
+            )));
+        }
+        role::handle(state, &self.config.fleet, &self.health, now, request).map_err(SubmitError::Denied)
+    }
+
+    /// Judges a loaded config; on yes its entries are in the batch.
+    fn draft_reload(
+        &mut self,
+        batch: &mut Batch,
+        candidate: Box<Candidate>,
+        request: &ReloadRequest,
+        reply: Reply,
+        waiters: &mut Vec<Waiter>,
+        now: Now,
+    ) -> Option<Box<Candidate>> {
+        let admitted = match &*self.serving {
+            Serving::AnswerOnly { why } => Err(SubmitError::Unavailable(format!(
+                "this node only answers and takes no change: {why}"
+            ))),
+            _ => reload::admit(&self.config, &self.zones, &batch.next, &candidate, request.force),
+        };
+        let recorded = admitted.and_then(|mut drafts| {
+            let body = Body::ConfigAccepted {
+                sha256: candidate.sha256.clone(),
+                forced: request.force,
+            };
+            let (actor, reason, request_id) = (request.actor.clone(), request.reason.clone(), request.request_id.clone());
+            drafts.push(Draft {
+                actor,
+                reason,
+                request_id,
+                body,
+            });
+            batch.add(drafts, now)
+        });
+        let taken = recorded.is_ok();
+        waiters.push(Waiter {
+            reply,
+            outcome: recorded,
+            kind: "reload",
+        });
+        taken.then_some(candidate)
+    }
+
+    /// Hands the batch to the I/O thread; without entries the replies go out at once.
+    fn send_append(&mut self, batch: Batch, waiters: Vec<Waiter>, candidate: Option<Box<Candidate>>) {
+        match &self.appender {
+            Some(appender) if !batch.entries.is_empty() => {
+                let done = appender.append(batch.lines);
+                self.in_flight = Some(InFlight {
+                    done,
+                    next: batch.next,
+                    head: batch.head,
+                    entries: batch.entries,
+                    waiters,
+                    candidate,
+                });
+            }
+            _ => self.reply_all(waiters),
+        }
+    }
+
+    /// The append ended: in force and told, or nothing happened and told so.
+    pub(super) fn finish_append(&mut self, done: Result<(), StoreError>) {
+        let Some(flight) = self.in_flight.take() else { return };
+        let now = self.clock.now();
+        match done {
+            Ok(()) => {
+                self.retry_at = None;
+                self.node_alert(AlertKind::CannotRecord, None);
+                self.take_entries(flight, now);
+            }
+            Err(error) => self.fail_append(flight, &error, now),
+        }
+    }
+
+    /// Nothing was recorded: nothing changes.
+    fn fail_append(&mut self, flight: InFlight, error: &StoreError, now: Now) {
+        let message = format!(
+            "the ledger cannot be written, so nothing changes: {}",
+            crate::telemetry::chain(error)
+        );
+        self.retry_at = Some(now.mono.plus(RETRY));
+        self.node_alert(AlertKind::CannotRecord, Some(message.clone()));
+        for waiter in flight.waiters {
+            let outcome = match waiter.outcome {
+                Ok(Some(_)) => Err(SubmitError::Unavailable(message.clone())),
+                outcome => outcome,
+            };
+            self.reply(Waiter { outcome, ..waiter });
+        }
+        let touched = self.affected(&flight.entries);
+        self.touch(touched.iter());
+    }
+
+    /// Durable: the entries come into force, readers see them, then the operators are told.
+    fn take_entries(&mut self, flight: InFlight, now: Now) {
+        self.state = flight.next;
+        self.head = flight.head;
+        self.remember(&flight.entries);
+        let names = match flight.candidate {
+            Some(candidate) => {
+                self.install(*candidate, now);
+                self.config.fleet.names.keys().cloned().collect()
+            }
+            None => self.affected(&flight.entries),
+        };
+        self.touch(names.iter());
+        for entry in &flight.entries {
+            self.announce(entry);
+        }
+        self.settle(names, now);
+        self.reply_all(flight.waiters);
+    }
+
+    /// Keeps what a repeated request is answered with, and hands the roles to their copy on disk.
+    fn remember(&mut self, entries: &[Arc<ledger::Entry>]) {
+        self.hashes.extend(
+            entries
+                .iter()
+                .filter(|entry| entry.draft.request_id.is_some())
+                .map(|entry| (entry.seq, entry.hash)),
+        );
+        while self.hashes.len() > role::RECEIPTS_MAX {
+            self.hashes.pop_first();
+        }
+        if let Some(appender) = &self.appender {
+            let state = self.state.clone();
+            appender.save_roles(move || super::roles::save(&state));
+        }
+    }
+
+    /// Takes a new config: health, probes, policies and answers follow.
+    fn install(&mut self, candidate: Candidate, now: Now) {
+        let old = std::mem::replace(&mut self.config, candidate.config);
+        self.health.reconfigure(&self.config.fleet, now);
+        self.prober.configure(&self.config.fleet);
+        self.watch.reconfigured(&old.fleet, &self.config.fleet);
+        let config = self.config.clone();
+        for name in old.fleet.names.keys().filter(|name| !config.fleet.names.contains_key(name)) {
+            let turns = self.alerts.set_for_name(name, Vec::new(), now.wall);
+            self.tell(turns);
+        }
+        self.metrics.forget_probes();
+        for warning in config::forgotten_serials(&self.zones, &candidate.zones)
+            .iter()
+            .chain(&candidate.warnings)
+        {
+            tracing::warn!("{warning}");
+        }
+        self.zones = candidate.zones;
+        self.publisher.replace(Arc::new(candidate.answers), candidate.decisions);
+        if let Some(appender) = &self.appender {
+            appender.save_last_good(candidate.files, candidate.sha256);
+        }
+        self.serving = Arc::new(Serving::Current);
+        self.node_alert(AlertKind::ConfigRejected, None);
+    }
+
+    /// Logs and tells an entry that is in force.
+    fn announce(&mut self, entry: &Arc<ledger::Entry>) {
+        let draft = &entry.draft;
+        tracing::info!(seq = entry.seq.0, kind = draft.body.kind(), actor = %draft.actor, reason = %draft.reason, "recorded: {}", draft.body);
+        for change in draft.body.moves() {
+            self.metrics.switched(change.kind.as_str(), "done");
+        }
+        if let Body::Switched { overridden, .. } | Body::Evacuated { overridden, .. } = &draft.body
+            && !overridden.is_empty()
+        {
+            let gates: Vec<&str> = overridden.iter().map(|gate| gate.as_str()).collect();
+            tracing::warn!(alert = AlertKind::OverrideUsed.as_str(), seq = entry.seq.0, actor = %draft.actor, gates = %gates.join(", "), "gates were overridden");
+        }
+        self.emit(Happening::Entry { entry: entry.clone() });
+    }
+
+    /// Decides the names again, updates their alerts, and publishes.
+    pub(super) fn settle(&mut self, names: Vec<Name>, now: Now) {
+        let started = std::time::Instant::now();
+        let changed = self
+            .publisher
+            .decide(names.iter(), &self.config.fleet, &self.state, &self.health, now);
+        let mut generation = self.publish(&changed);
+        self.metrics.published(started.elapsed());
+        // Resolvers first: alerts and logs come after the answers are out.
+        if self.update_alerts(&names, now) {
+            generation = self.publish(&[]);
+        }
+        for decision in &changed {
+            self.tell_decision(decision, generation);
+        }
+    }
+
+    /// Brings the alerts of names up to date.
+    fn update_alerts(&mut self, names: &[Name], now: Now) -> bool {
+        let mut turned = false;
+        for name in names {
+            let wanted = match (self.config.fleet.names.get(name), self.publisher.decision(name)) {
+                (Some(steered), Some(decision)) => steering::alerts(steered, &self.state, &self.health, now, decision),
+                _ => Vec::new(),
+            };
+            let turns = self.alerts.set_for_name(name, wanted, now.wall);
+            turned |= !turns.is_empty();
+            self.tell(turns);
+        }
+        turned
+    }
+
+    /// Says what a name answers from now on.
+    fn tell_decision(&mut self, decision: &Arc<Decision>, generation: Generation) {
+        let records = decision.answer.records().join(" ");
+        let region = decision.region.as_ref().map_or("-", |region| region.as_str());
+        tracing::info!(name = %decision.name, region, active = %decision.active, reason = decision.reason.code(), ttl = decision.ttl, %records, "answer changed");
+        self.emit(Happening::Answer {
+            generation,
+            decision: decision.clone(),
+        });
+    }
+
+    /// Publishes the present state.
+    pub(super) fn publish(&mut self, changed: &[Arc<Decision>]) -> Generation {
+        let moment = Moment {
+            config: &self.config,
+            state: &self.state,
+            head: self.head,
+            health: &self.health,
+            watch: &self.watch,
+            alerts: &self.alerts,
+            serving: &self.serving,
+        };
+        self.publisher.publish(changed, &moment)
+    }
+
+    /// Replies to everybody, with the generation that contains their change.
+    fn reply_all(&mut self, waiters: Vec<Waiter>) {
+        for waiter in waiters {
+            self.reply(waiter);
+        }
+    }
+
+    /// Replies to one; counts what became of it.
+    fn reply(&mut self, waiter: Waiter) {
+        let generation = self.publisher.generation();
+        let result = match waiter.outcome {
+            Ok(Some(seq)) => Ok(Receipt {
+                changed: true,
+                seq,
+                hash: self.hash_of(seq),
+                generation,
+            }),
+            Ok(None) => Ok(Receipt {
+                changed: false,
+                seq: self.state.seq(),
+                hash: self.head,
+                generation,
+            }),
+            Err(error) => Err(error),
+        };
+        let outcome = match &result {
+            Ok(receipt) if receipt.changed => "done",
+            Ok(_) => "unchanged",
+            Err(SubmitError::Denied(role::Denied::Refused(_))) => "refused",
+            Err(_) => "failed",
+        };
+        if !(outcome == "done" && matches!(waiter.kind, "switch" | "approve" | "evacuate")) {
+            // Moves that were made are counted by their kind, see `announce`.
+            self.metrics.switched(waiter.kind, outcome);
+        }
+        // A client that hung up has its answer in the ledger.
+        let _ = waiter.reply.send(result);
+    }
+
+    /// The names whose decision or policy the entries may change.
+    fn affected(&self, entries: &[Arc<ledger::Entry>]) -> Vec<Name> {
+        let names: BTreeSet<Name> = entries
+            .iter()
+            .flat_map(|entry| role::affected(&self.config.fleet, &entry.draft.body))
+            .collect();
+        names.into_iter().collect()
+    }
+}

@@ -1,0 +1,403 @@
+//! The writer: the one task that changes anything.
+//!
+//! ```text
+//! commands ─▶ waiting ─┐ handle (gates) on a tentative state, all that waits at once
+//! reloads  ─▶          ├─▶ drafts ─▶ append (I/O thread, durable) ─▶ apply ─▶ decide ─▶ publish ─▶ acknowledge
+//! policies ────────────┘
+//! outcomes ─▶ health ─▶ decide ─▶ publish                                     (goes on while an append is under way)
+//! ```
+//!
+//! Invariants: at most one append is under way; the state that readers see contains only durable entries;
+//! a reply is sent after the publish that contains its change; nothing here blocks on I/O. A failed append
+//! changes nothing: its commands are told, its policy moves are offered again after [`RETRY`].
+//! Every queue is bounded: when [`WAITING_MAX`] commands wait, further senders wait.
+
+use super::alerts::{Alerts, Turn};
+use super::publish::Publisher;
+use super::reload::Candidate;
+use super::types::{AlertKey, Event, Happening, Receipt, ReloadRequest, Serving, SubmitError};
+use crate::config::Config;
+use crate::health::{Book, Change, ChangeKind};
+use crate::ledger::{Entry, Hash};
+use crate::model::{Actor, Body, Draft, Mono, Name, Now, Outcome, Seq};
+use crate::probe::{ProbeEvent, Prober};
+use crate::role::{Request, State, Watch};
+use crate::steering::AlertKind;
+use crate::store::{Appender, StoreError};
+use crate::telemetry::{Clock, Metrics};
+use crate::zone::Zone;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+/// Most commands that wait behind an append.
+pub const WAITING_MAX: usize = 256;
+/// Most commands that go into one append.
+pub(super) const BATCH_MAX: usize = 64;
+/// Wait before policy moves are tried again after an append failed.
+pub(super) const RETRY: Duration = Duration::from_secs(1);
+/// Longest sleep of the writer, so that clock steps and saved health are looked at now and then.
+const TICK: Duration = Duration::from_secs(5);
+
+/// Where a reply goes.
+pub(super) type Reply = oneshot::Sender<Result<Receipt, SubmitError>>;
+
+/// What the writer is asked for.
+pub(super) enum Message {
+    /// A command of an operator.
+    Submit(Request, Reply),
+    /// A loaded and checked config to take.
+    Adopt(Box<Candidate>, ReloadRequest, Reply),
+    /// Record the stop, save what is worth saving, end.
+    Stop(oneshot::Sender<()>),
+}
+
+/// A reply that waits for the append under way.
+pub(super) struct Waiter {
+    pub reply: Reply,
+    /// The last of its entries, none where nothing changes, or why not.
+    pub outcome: Result<Option<Seq>, SubmitError>,
+    /// The verb, for the metrics.
+    pub kind: &'static str,
+}
+
+/// The append under way.
+pub(super) struct InFlight {
+    pub done: oneshot::Receiver<Result<(), StoreError>>,
+    /// The state with the entries applied.
+    pub next: State,
+    pub head: Hash,
+    pub entries: Vec<Arc<Entry>>,
+    pub waiters: Vec<Waiter>,
+    pub candidate: Option<Box<Candidate>>,
+}
+
+/// Everything that the writer is made of; `node` puts it together.
+pub struct Parts {
+    /// Both clocks.
+    pub clock: Arc<Clock>,
+    /// The accepted config.
+    pub config: Arc<Config>,
+    /// Its zones, for the guard of the next reload.
+    pub zones: Vec<Arc<Zone>>,
+    /// The replayed roles.
+    pub state: State,
+    /// The hash of the last entry.
+    pub head: Hash,
+    /// Health, already configured and restored.
+    pub health: Book,
+    /// The I/O thread; none in answer-only mode.
+    pub appender: Option<Appender>,
+    /// The probes.
+    pub prober: Prober,
+    /// The metrics.
+    pub metrics: Arc<Metrics>,
+    /// Which config is served.
+    pub serving: Serving,
+    /// Hashes of the replayed entries that carry a request id.
+    pub hashes: BTreeMap<Seq, Hash>,
+}
+
+/// The writer.
+pub(super) struct Writer {
+    pub(super) clock: Arc<Clock>,
+    pub(super) config: Arc<Config>,
+    pub(super) zones: Vec<Arc<Zone>>,
+    pub(super) state: State,
+    pub(super) head: Hash,
+    pub(super) health: Book,
+    pub(super) watch: Watch,
+    pub(super) appender: Option<Appender>,
+    pub(super) prober: Prober,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) serving: Arc<Serving>,
+    pub(super) publisher: Publisher,
+    pub(super) alerts: Alerts,
+    pub(super) waiting: VecDeque<Message>,
+    pub(super) in_flight: Option<InFlight>,
+    pub(super) retry_at: Option<Mono>,
+    pub(super) events: broadcast::Sender<Arc<Event>>,
+    pub(super) next_event: u64,
+    pub(super) health_saved_at: Mono,
+    /// Hashes of the entries that answered a request with an id, so that a repeated request gets the same receipt.
+    pub(super) hashes: BTreeMap<Seq, Hash>,
+}
+
+impl Writer {
+    /// Puts the writer together.
+    pub(super) fn new(parts: Parts, publisher: Publisher, events: broadcast::Sender<Arc<Event>>) -> Writer {
+        let now = parts.clock.now();
+        Writer {
+            clock: parts.clock,
+            config: parts.config,
+            zones: parts.zones,
+            state: parts.state,
+            head: parts.head,
+            health: parts.health,
+            watch: Watch::new(),
+            appender: parts.appender,
+            prober: parts.prober,
+            metrics: parts.metrics,
+            serving: Arc::new(parts.serving),
+            publisher,
+            alerts: Alerts::default(),
+            waiting: VecDeque::new(),
+            in_flight: None,
+            retry_at: None,
+            events,
+            next_event: 1,
+            health_saved_at: now.mono,
+            hashes: parts.hashes,
+        }
+    }
+
+    /// Runs until it is told to stop.
+    pub(super) async fn run(mut self, mut messages: mpsc::Receiver<Message>, mut outcomes: mpsc::Receiver<ProbeEvent>) {
+        self.begin();
+        let mut batch = Vec::new();
+        loop {
+            self.start_append();
+            let due = self.sleep_until();
+            // Commands before outcomes: a storm of outcomes must not delay the operator.
+            tokio::select! {
+                biased;
+                done = wait_for(&mut self.in_flight) => self.finish_append(done),
+                message = messages.recv(), if self.waiting.len() < WAITING_MAX => match message {
+                    Some(Message::Stop(reply)) => return self.stop(reply).await,
+                    Some(message) => self.waiting.push_back(message),
+                    None => return,
+                },
+                count = outcomes.recv_many(&mut batch, 1024) => {
+                    if count > 0 {
+                        self.fold(batch.drain(..));
+                    } else {
+                        // The prober is gone: nothing to fold any more, serve on.
+                        tokio::time::sleep(TICK).await;
+                    }
+                }
+                () = tokio::time::sleep(due) => {}
+            }
+            self.tick();
+        }
+    }
+
+    /// First look at everything: alerts of every name, health that came from disk.
+    fn begin(&mut self) {
+        let now = self.clock.now();
+        let names: Vec<Name> = self.config.fleet.names.keys().cloned().collect();
+        self.touch(names.iter());
+        self.settle(names, now);
+    }
+
+    /// How long nothing is due.
+    fn sleep_until(&self) -> Duration {
+        let now = self.clock.now().mono;
+        let dues = [
+            self.health.next_due(),
+            self.watch.next_due().filter(|_| self.retry_at.is_none()),
+            self.retry_at,
+        ];
+        dues.into_iter().flatten().map(|due| due.since(now)).min().unwrap_or(TICK).min(TICK)
+    }
+
+    /// What time alone brings: stale evidence, saved health, clock steps.
+    fn tick(&mut self) {
+        let now = self.clock.now();
+        let changes = self.health.poll(now);
+        self.take_changes(changes, now);
+        if self.retry_at.is_some_and(|at| at <= now.mono) {
+            self.retry_at = None;
+        }
+        if now.mono.since(self.health_saved_at) >= TICK {
+            self.health_saved_at = now.mono;
+            if let Some(appender) = &self.appender {
+                appender.save_health(self.health.save(now));
+            }
+        }
+        if let Some(step) = self.clock.take_step() {
+            self.node_alert(AlertKind::ClockStepped, Some(step));
+        }
+    }
+
+    /// Folds probe outcomes into health.
+    fn fold(&mut self, events: impl Iterator<Item = ProbeEvent>) {
+        let now = self.clock.now();
+        let mut changes = Vec::new();
+        for event in events {
+            match event {
+                ProbeEvent::Outcome(outcome) => {
+                    self.count(&outcome);
+                    changes.extend(self.health.observe(&outcome, now));
+                }
+                ProbeEvent::Resolved {
+                    app,
+                    region,
+                    endpoint,
+                    addresses,
+                } => {
+                    changes.extend(self.health.resolved(&app, &region, &endpoint, &addresses, now));
+                }
+            }
+        }
+        self.take_changes(changes, now);
+    }
+
+    /// Counts a run in the metrics; one of a probe that is gone by now is not counted.
+    fn count(&self, outcome: &Outcome) {
+        let spec = self
+            .config
+            .fleet
+            .apps
+            .get(&outcome.target.app)
+            .and_then(|app| app.probes.get(outcome.target.probe));
+        if let Some(spec) = spec {
+            self.metrics.probe(outcome, spec.kind.as_str());
+        }
+    }
+
+    /// Acts on changed verdicts: records them on this node, tells readers, decides and publishes.
+    fn take_changes(&mut self, changes: Vec<Change>, now: Now) {
+        if changes.is_empty() {
+            return;
+        }
+        let mut names: BTreeSet<Name> = BTreeSet::new();
+        for change in &changes {
+            if let ChangeKind::Region { from, to } = &change.what {
+                let reason = self.region_reason(change);
+                tracing::info!(app = %change.app, region = %change.region, %from, %to, %reason, "health changed");
+                self.emit(Happening::Health {
+                    app: change.app.clone(),
+                    region: change.region.clone(),
+                    from: *from,
+                    to: *to,
+                    reason,
+                });
+            }
+            names.extend(self.config.fleet.names_of.get(&change.app).into_iter().flatten().cloned());
+        }
+        if let Some(appender) = &self.appender {
+            appender.log_health(now.wall, &changes);
+        }
+        self.touch(names.iter());
+        self.settle(names.into_iter().collect(), now);
+    }
+
+    /// Makes the policies look at names again.
+    pub(super) fn touch<'n>(&mut self, names: impl Iterator<Item = &'n Name>) {
+        for name in names {
+            self.watch.touch(name);
+        }
+    }
+
+    /// Whether changes are taken at all.
+    pub(super) fn takes_changes(&self) -> bool {
+        self.appender.is_some() && !matches!(*self.serving, Serving::AnswerOnly { .. })
+    }
+
+    /// Tells whoever listens.
+    pub(super) fn emit(&mut self, what: Happening) {
+        let event = Event {
+            id: self.next_event,
+            time: self.clock.now().wall,
+            what,
+        };
+        self.next_event += 1;
+        // Nobody listening is no error.
+        let _ = self.events.send(Arc::new(event));
+    }
+
+    /// Raises (with a message) or ends (without) an alert about the node.
+    pub(super) fn node_alert(&mut self, alert: AlertKind, message: Option<String>) {
+        let key = AlertKey { alert, name: None };
+        let turn = match message {
+            Some(message) => self.alerts.raise(key, message, self.clock.now().wall),
+            None => self.alerts.end(&key),
+        };
+        if let Some(turn) = turn {
+            self.tell(vec![turn]);
+            self.publish(&[]);
+        }
+    }
+
+    /// An alert is three things at once: a WARN line, the metric, and an event.
+    pub(super) fn tell(&mut self, turns: Vec<Turn>) {
+        for Turn { alert, raised } in turns {
+            let (kind, name) = (alert.key.alert.as_str(), alert.key.name.as_ref());
+            let shown = name.map_or_else(|| "-".to_owned(), ToString::to_string);
+            if raised {
+                tracing::warn!(alert = kind, name = %shown, "{}", alert.message);
+            } else {
+                tracing::info!(alert = kind, name = %shown, "alert is over");
+            }
+            self.emit(Happening::Alert { alert, raised });
+        }
+    }
+
+    /// Why a region's health is what it is.
+    fn region_reason(&self, change: &Change) -> String {
+        use crate::model::HealthSource;
+        self.health
+            .region(&change.app, &change.region)
+            .map_or_else(String::new, |status| status.reason.clone())
+    }
+
+    /// The hash of a recent entry.
+    pub(super) fn hash_of(&self, seq: Seq) -> Hash {
+        if seq == self.state.seq() {
+            self.head
+        } else {
+            self.hashes.get(&seq).copied().unwrap_or(self.head)
+        }
+    }
+
+    /// Appends the last entry of this run; a failure is told and keeps nobody from stopping.
+    async fn record_stop(&mut self, draft: Draft, now: Now) {
+        let Some(appender) = &self.appender else { return };
+        let sealed = crate::ledger::encode(self.state.seq().next(), now.wall, &draft, self.head);
+        let Ok((line, _)) = sealed else { return };
+        if let Err(error) = appender.append(line).await.unwrap_or(Err(StoreError::Gone)) {
+            tracing::warn!("the stop could not be recorded: {}", crate::telemetry::chain(&error));
+        }
+    }
+
+    /// Records the stop, saves health, and ends; what still waits is told.
+    async fn stop(mut self, reply: oneshot::Sender<()>) {
+        if let Some(flight) = &mut self.in_flight {
+            let done = (&mut flight.done).await.unwrap_or(Err(StoreError::Gone));
+            self.finish_append(done);
+        }
+        let waiting = std::mem::take(&mut self.waiting);
+        for message in waiting {
+            if let Message::Submit(_, reply) | Message::Adopt(_, _, reply) = message {
+                let _ = reply.send(Err(SubmitError::Unavailable(
+                    "the server is stopping; nothing was changed".to_owned(),
+                )));
+            }
+        }
+        let now = self.clock.now();
+        if self.takes_changes() {
+            let node = self.config.node.name.clone();
+            let draft = Draft {
+                actor: Actor::Node,
+                reason: "stop".to_owned(),
+                request_id: None,
+                body: Body::Stopped { node },
+            };
+            self.record_stop(draft, now).await;
+        }
+        if let Some(appender) = self.appender.take() {
+            appender.save_health(self.health.save(now));
+            appender.close().await;
+        }
+        let _ = reply.send(());
+    }
+}
+
+/// The end of the append under way; never, while there is none.
+async fn wait_for(in_flight: &mut Option<InFlight>) -> Result<(), StoreError> {
+    match in_flight {
+        Some(flight) => (&mut flight.done).await.unwrap_or(Err(StoreError::Gone)),
+        None => std::future::pending().await,
+    }
+}

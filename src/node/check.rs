@@ -1,0 +1,81 @@
+//! `pointsman check`: everything that a start or a reload would say about the files, without a server.
+//!
+//! Prints every finding with its place; when nothing is wrong, for each steered name the worst-case time from a failure
+//! to clients, so that intervals, counts and TTLs can be judged before the night when they matter.
+
+use crate::config::Loaded;
+use crate::control::load;
+use crate::steering;
+use std::io::Write;
+use std::path::PathBuf;
+
+/// What to check and how to print it.
+#[derive(Debug, Clone)]
+pub struct CheckOptions {
+    /// The config.
+    pub config: PathBuf,
+    /// Print JSON.
+    pub json: bool,
+}
+
+/// Checks and prints; true when the config may be served.
+///
+/// # Errors
+/// When the output cannot be written.
+pub fn check(options: &CheckOptions, out: &mut dyn Write, err: &mut dyn Write) -> std::io::Result<bool> {
+    let (findings, loaded) = match load(&options.config) {
+        Ok(loaded) => (loaded.warnings.clone(), Some(loaded)),
+        Err(findings) => (findings, None),
+    };
+    if options.json {
+        let names: Vec<serde_json::Value> = loaded.iter().flat_map(worst_cases).collect();
+        let report = serde_json::json!({ "ok": loaded.is_some(), "findings": findings, "names": names });
+        writeln!(out, "{report:#}")?;
+        return Ok(loaded.is_some());
+    }
+    for finding in &findings {
+        writeln!(err, "{finding}")?;
+    }
+    let errors = findings.iter().filter(|finding| finding.is_error()).count();
+    let warnings = findings.len() - errors;
+    let Some(loaded) = loaded else {
+        writeln!(
+            err,
+            "{}: {errors} errors, {warnings} warnings; it would not be served",
+            options.config.display()
+        )?;
+        return Ok(false);
+    };
+    print_summary(&loaded, warnings, out)?;
+    Ok(true)
+}
+
+/// The worst case of every application, as JSON.
+fn worst_cases(loaded: &Loaded) -> Vec<serde_json::Value> {
+    let apps = loaded.config.fleet.apps.values();
+    apps.map(|app| serde_json::json!({ "app": app.id, "names": loaded.config.fleet.names_of.get(&app.id), "worst_case": steering::worst_case(app) })).collect()
+}
+
+/// What would be served, and how long a failure takes to reach clients at the worst.
+fn print_summary(loaded: &Loaded, warnings: usize, out: &mut dyn Write) -> std::io::Result<()> {
+    let fleet = &loaded.config.fleet;
+    for app in fleet.apps.values() {
+        let names: Vec<String> = fleet.names_of.get(&app.id).into_iter().flatten().map(ToString::to_string).collect();
+        writeln!(
+            out,
+            "{} ({}, {}): {}",
+            app.id,
+            app.failover.as_str(),
+            names.join(" "),
+            steering::worst_case(app).formula
+        )?;
+    }
+    let rrsets: usize = loaded.zones.iter().map(|zone| zone.rrset_count()).sum();
+    writeln!(
+        out,
+        "ok: {} zones with {rrsets} RRsets, {} applications, {} steered names, {warnings} warnings",
+        loaded.zones.len(),
+        fleet.apps.len(),
+        fleet.names.len()
+    )
+}

@@ -1,0 +1,200 @@
+//! `pointsman serve`: the running server, from its sockets to its orderly end.
+
+use super::boot;
+use super::watcher;
+use crate::control::{self, Handle, Parts, Published, ReloadRequest, SubmitError, Surroundings};
+use crate::model::{Actor, Generation, rcode};
+use crate::probe::{ProbeEvent, Prober};
+use crate::telemetry::{Clock, DnsCounters, Metrics};
+use crate::{api, dns};
+use anyhow::Context;
+use arc_swap::ArcSwap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+/// Most outcomes that wait for the writer; the probes wait when it is full.
+const OUTCOMES_MAX: usize = 4096;
+
+/// How to serve.
+#[derive(Debug, Clone)]
+pub struct ServeOptions {
+    /// The config.
+    pub config: PathBuf,
+    /// Serve the last published roles and refuse every change, whatever the ledger looks like.
+    pub answer_only: bool,
+}
+
+/// Serves until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When neither today's config nor the last accepted one can be served, the ledger is corrupt, or a socket is taken.
+pub async fn serve(options: ServeOptions) -> anyhow::Result<()> {
+    serve_until(options, || {}).await
+}
+
+/// Serves until SIGTERM or SIGINT; calls `ready` once everything answers.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn serve_until(options: ServeOptions, ready: impl FnOnce()) -> anyhow::Result<()> {
+    let clock = Arc::new(Clock::new());
+    let hash_seed = random_seed();
+    // Signals first: one that comes during a long load must not be lost.
+    let mut signals = Signals::new().context("installing the signal handlers")?;
+    let boot = boot::boot(&options, &clock)?;
+    let now = clock.now();
+    let fleet = &boot.config.fleet;
+
+    let (snapshot, decisions) = control::compile(fleet, &boot.zones, &boot.state, &boot.health, now, hash_seed);
+    let lanes = Arc::new(ArcSwap::from_pointee(snapshot));
+    let stats = Arc::new(dns::Stats::default());
+    let bound = dns::Server::bind(&boot.config.dns.listen, boot.config.dns.workers).context("opening the DNS sockets")?;
+    let server = bound.start(lanes.clone(), stats.clone()).context("starting the DNS server")?;
+    for address in server.addresses() {
+        tracing::info!(%address, "answering DNS over UDP and TCP");
+    }
+
+    let metrics = Arc::new(Metrics::new().context("making the metrics")?);
+    let view = Arc::new(ArcSwap::from_pointee(Published {
+        generation: Generation(0),
+        seq: boot.state.seq(),
+        head: boot.head,
+        config: boot.config.clone(),
+        state: boot.state.clone(),
+        health: boot.health.clone(),
+        watch: crate::role::Watch::new(),
+        decisions,
+        alerts: imbl::OrdMap::new(),
+        serving: Arc::new(boot.serving.clone()),
+    }));
+    let (outcomes, inbox) = mpsc::channel::<ProbeEvent>(OUTCOMES_MAX);
+    let prober = Prober::start(outcomes, clock.origin());
+    prober.configure(fleet);
+    let around = Surroundings {
+        lanes,
+        view,
+        ledger: boot.ledger,
+        config_path: options.config.clone(),
+        hash_seed,
+        dns_counters: Box::new(move || counters(&stats)),
+    };
+    let parts = Parts {
+        clock,
+        config: boot.config.clone(),
+        state: boot.state,
+        head: boot.head,
+        health: boot.health,
+        appender: boot.appender,
+        prober,
+        metrics,
+        serving: boot.serving,
+        hashes: boot.hashes,
+        zones: boot.zones,
+    };
+    let handle = control::start(parts, around, inbox);
+    let api = api::start(handle.clone()).await.context("starting the API")?;
+    let watch = boot
+        .config
+        .node
+        .reload_on_change
+        .then(|| tokio::spawn(watcher::run(boot.files, handle.clone())));
+
+    notify_systemd(&[sd_notify::NotifyState::Ready]);
+    ready();
+    signals.wait_for_stop(&handle).await;
+    notify_systemd(&[sd_notify::NotifyState::Stopping]);
+    if let Some(watch) = watch {
+        watch.abort();
+    }
+    api.stop().await;
+    handle.stop().await;
+    server.stop().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// The signals that a server obeys.
+struct Signals {
+    term: Signal,
+    int: Signal,
+    hup: Signal,
+}
+
+impl Signals {
+    /// Installs the handlers.
+    fn new() -> std::io::Result<Signals> {
+        Ok(Signals {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            hup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Reloads at each SIGHUP, returns at SIGTERM or SIGINT.
+    async fn wait_for_stop(&mut self, handle: &Handle) {
+        loop {
+            tokio::select! {
+                _ = self.term.recv() => { tracing::info!("SIGTERM: stopping"); return; }
+                _ = self.int.recv() => { tracing::info!("SIGINT: stopping"); return; }
+                _ = self.hup.recv() => {
+                    let handle = handle.clone();
+                    // Apart, so that a stop need not wait for a long load.
+                    tokio::spawn(async move {
+                        let request = ReloadRequest { force: false, reason: "SIGHUP".to_owned(), actor: Actor::Node, request_id: None };
+                        match handle.reload(request).await {
+                            Ok(receipt) => tracing::info!(seq = receipt.seq.0, "reloaded on SIGHUP"),
+                            Err(error) => log_refusal("SIGHUP", &error),
+                        }
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// Says in the log why a reload that nobody waits for was refused; every finding on a line of its own.
+pub(super) fn log_refusal(cause: &str, error: &SubmitError) {
+    tracing::error!(cause, "reload refused, the present config stays: {error}");
+    if let SubmitError::Diagnostics(findings) = error {
+        for finding in findings {
+            tracing::error!("{finding}");
+        }
+    }
+}
+
+/// Tells systemd; without systemd this does nothing.
+fn notify_systemd(states: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "systemd was not told");
+    }
+}
+
+/// What the DNS side counted, for a scrape.
+fn counters(stats: &dns::Stats) -> DnsCounters {
+    let region = |region: Option<crate::model::RegionId>| region.map_or_else(|| "-".to_owned(), |region| region.to_string());
+    DnsCounters {
+        queries: stats
+            .queries()
+            .into_iter()
+            .map(|(transport, count)| (transport.as_str(), count))
+            .collect(),
+        responses: stats
+            .responses()
+            .into_iter()
+            .map(|(code, count)| (rcode::name(code).into_owned(), count))
+            .collect(),
+        answers: stats
+            .answers()
+            .into_iter()
+            .map(|((name, of), count)| (name.to_string(), region(of), count))
+            .collect(),
+        drops: stats.drops().into_iter().map(|(reason, count)| (reason.as_str(), count)).collect(),
+    }
+}
+
+/// A seed for the answer index that nobody outside knows, so that nobody can aim collisions at it.
+fn random_seed() -> u64 {
+    getrandom::u64().unwrap_or_else(|_| u64::from(std::process::id()) << 32)
+}
