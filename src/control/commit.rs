@@ -248,6 +248,11 @@ impl Writer {
         while self.hashes.len() > role::RECEIPTS_MAX {
             self.hashes.pop_first();
         }
+        self.save_roles();
+    }
+
+    /// Hands the roles to their copy on disk.
+    pub(super) fn save_roles(&self) {
         if let Some(appender) = &self.appender {
             let state = self.state.clone();
             appender.save_roles(move || super::roles::save(&state));
@@ -257,8 +262,9 @@ impl Writer {
     /// Takes a new config: health, probes, policies and answers follow.
     fn install(&mut self, candidate: Candidate, now: Now) {
         let old = std::mem::replace(&mut self.config, candidate.config);
-        self.health.reconfigure(&self.config.fleet, now);
+        // Probes first: outcomes from before this moment belong to the old config and are not counted for the new one.
         self.prober.configure(&self.config.fleet);
+        self.health.reconfigure(&self.config.fleet, self.clock.now());
         self.watch.reconfigured(&old.fleet, &self.config.fleet);
         let config = self.config.clone();
         for name in old.fleet.names.keys().filter(|name| !config.fleet.names.contains_key(name)) {

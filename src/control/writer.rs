@@ -186,6 +186,11 @@ impl Writer {
     fn begin(&mut self) {
         let now = self.clock.now();
         let names: Vec<Name> = self.config.fleet.names.keys().cloned().collect();
+        self.save_roles();
+        if let Serving::LastGood { errors } = &*self.serving {
+            let message = format!("today's config is not served, the last accepted one is: {}", errors.join("; "));
+            self.node_alert(AlertKind::ConfigRejected, Some(message));
+        }
         self.touch(names.iter());
         self.settle(names, now);
     }

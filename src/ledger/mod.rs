@@ -25,6 +25,8 @@
 mod chain;
 mod encode;
 mod fuzz;
+#[cfg(test)]
+mod tests;
 
 pub use chain::{Chain, Corruption, Fault, ReceiptError, Scan, Scanner, scan};
 pub use encode::{EncodeError, LineError, decode, encode};
