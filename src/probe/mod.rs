@@ -8,11 +8,11 @@
 //! | `prober` | the set of tasks = f(config, addresses of host names) |
 //! | `task` | one target: when to run, the time limit, the gate through which outcomes go |
 //! | `lookup` | one host name: when to look it up, what to keep when that fails |
-//! | `http`, `tcp`, `dns`, `exec`, `postgres` | one kind each, behind [`Kind`] |
+//! | `http`, `tcp`, `dns`, `exec`, `postgres` | one kind each, behind the trait `Kind` |
 //! | `tls` | whom to trust |
 //! | `words` | failures in words |
 //!
-//! A new kind is its file and its row in [`kind`]. Invariants: a run ends at its time limit whatever the peer
+//! A new kind is its file and its row in the function `kind`. Invariants: a run ends at its time limit whatever the peer
 //! does, and what a peer may send is bounded; a probe never runs twice at the same time; nothing a removed
 //! probe found is sent after [`Prober::configure`] returned; when the writer is behind, probes wait, so nothing
 //! is dropped and nothing piles up. Deliberately absent: verdicts (`health`), counters for metrics.

@@ -119,7 +119,7 @@ impl Prober {
 
     /// Makes the running probes those of `fleet`: new ones start, unchanged ones go on undisturbed, the rest
     /// stop. When this returns, nothing more is sent by probes that are gone; read the clock then for
-    /// [`crate::health::Book::reconfigure`], and what they sent before is told apart from the new by its time.
+    /// `health::Book::reconfigure`, and what they sent before is told apart from the new by its time.
     pub fn configure(&self, fleet: &Fleet) {
         let mut set = self.shared.set();
         self.shared.trust.renew();
