@@ -29,12 +29,13 @@ impl Alerts {
         self.current.clone()
     }
 
-    /// Makes `wanted` the whole set of alerts about `name`; gives what began and what ended.
+    /// Makes `wanted` the whole set of alerts about `name`; gives what began and what ended. An override is no condition that
+    /// can be looked at again: it ends with the next change that needs none.
     pub fn set_for_name(&mut self, name: &Name, wanted: Vec<steering::Alert>, wall: Wall) -> Vec<Turn> {
         let mut turns = Vec::new();
         let gone: Vec<AlertKey> = AlertKind::ALL
             .iter()
-            .filter(|kind| !wanted.iter().any(|alert| alert.kind == **kind))
+            .filter(|kind| **kind != AlertKind::OverrideUsed && !wanted.iter().any(|alert| alert.kind == **kind))
             .map(|kind| AlertKey {
                 alert: *kind,
                 name: Some(name.clone()),
@@ -53,6 +54,15 @@ impl Alerts {
             ));
         }
         turns
+    }
+
+    /// Ends every alert about a name that is gone.
+    pub fn clear_name(&mut self, name: &Name) -> Vec<Turn> {
+        let key = |alert| AlertKey {
+            alert,
+            name: Some(name.clone()),
+        };
+        AlertKind::ALL.iter().filter_map(|kind| self.end(&key(*kind))).collect()
     }
 
     /// Raises an alert, or gives one that lasts its new message (which is no turn).

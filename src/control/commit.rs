@@ -6,9 +6,10 @@
 
 use super::publish::Moment;
 use super::reload::{self, Candidate};
-use super::types::{Happening, Receipt, ReloadRequest, Serving, SubmitError};
+use super::types::{AlertKey, Happening, Receipt, ReloadRequest, Serving, SubmitError};
 use super::writer::{BATCH_MAX, InFlight, Message, RETRY, Reply, Waiter, Writer};
-use crate::model::{Body, Decision, Draft, Generation, Name, Now, Seq};
+use crate::ledger::Hash;
+use crate::model::{Body, Decision, Draft, Fleet, Gate, Generation, Name, Now, Seq};
 use crate::role::{self, Request};
 use crate::steering::{self, AlertKind};
 use crate::store::StoreError;
@@ -29,7 +30,7 @@ struct Batch {
 
 impl Batch {
     /// Adds drafts as the next entries, all or none; gives the number of the last entry.
-    fn add(&mut self, drafts: Vec<Draft>, now: Now) -> Result<Option<Seq>, SubmitError> {
+    fn add(&mut self, drafts: Vec<Draft>, now: Now) -> Result<Option<(Seq, Hash)>, SubmitError> {
         let (mut next, mut head, mut sealed) = (self.next.clone(), self.head, Vec::new());
         for draft in drafts {
             let seq = next.seq().next();
@@ -48,7 +49,7 @@ impl Batch {
             ));
             head = hash;
         }
-        let last = sealed.last().map(|(entry, _)| entry.seq);
+        let last = sealed.last().map(|(entry, _)| (entry.seq, entry.hash));
         for (entry, line) in sealed {
             self.lines.extend_from_slice(&line);
             self.entries.push(entry);
@@ -105,16 +106,22 @@ impl Writer {
     /// Handles one command on the tentative state.
     fn draft_command(&mut self, batch: &mut Batch, request: Request, reply: Reply, now: Now) -> Waiter {
         let kind = request.command.verb();
-        // A request that was recorded before is answered as it was then, also after a restart.
-        if let Some(seq) = request.request_id.as_deref().and_then(|id| batch.next.receipt(id)) {
+        if let Some(receipt) = self.recorded(batch, request.request_id.as_deref()) {
             return Waiter {
                 reply,
-                outcome: Ok(Some(seq)),
+                outcome: Ok(Some(receipt)),
                 kind,
             };
         }
         let outcome = self.drafts_of(&batch.next, &request, now).and_then(|drafts| batch.add(drafts, now));
         Waiter { reply, outcome, kind }
+    }
+
+    /// What a request with this id was answered before, also before a restart: it is answered so again.
+    fn recorded(&self, batch: &Batch, request_id: Option<&str>) -> Option<(Seq, Hash)> {
+        let seq = batch.next.receipt(request_id?)?;
+        let in_batch = batch.entries.iter().find(|entry| entry.seq == seq).map(|entry| entry.hash);
+        Some((seq, in_batch.or_else(|| self.hashes.get(&seq).copied())?))
     }
 
     /// What a command would record, or why not.
@@ -143,7 +150,14 @@ impl Writer {
             ))),
             _ => reload::admit(&self.config, &self.zones, &batch.next, &candidate, request.force),
         };
+        let same = self.state.config_sha256() == Some(candidate.sha256.as_str()) && *self.serving == Serving::Current;
         let recorded = admitted.and_then(|mut drafts| {
+            if let Some(receipt) = self.recorded(batch, request.request_id.as_deref()) {
+                return Ok((Some(receipt), false));
+            }
+            if same && drafts.is_empty() {
+                return Ok((None, false));
+            }
             let body = Body::ConfigAccepted {
                 sha256: candidate.sha256.clone(),
                 forced: request.force,
@@ -155,9 +169,10 @@ impl Writer {
                 request_id,
                 body,
             });
-            batch.add(drafts, now)
+            batch.add(drafts, now).map(|last| (last, true))
         });
-        let taken = recorded.is_ok();
+        let taken = recorded.as_ref().is_ok_and(|(_, taken)| *taken);
+        let recorded = recorded.map(|(last, _)| last);
         waiters.push(Waiter {
             reply,
             outcome: recorded,
@@ -224,7 +239,7 @@ impl Writer {
         self.remember(&flight.entries);
         let names = match flight.candidate {
             Some(candidate) => {
-                self.install(*candidate, now);
+                self.install(*candidate);
                 self.config.fleet.names.keys().cloned().collect()
             }
             None => self.affected(&flight.entries),
@@ -260,15 +275,16 @@ impl Writer {
     }
 
     /// Takes a new config: health, probes, policies and answers follow.
-    fn install(&mut self, candidate: Candidate, now: Now) {
+    fn install(&mut self, candidate: Candidate) {
         let old = std::mem::replace(&mut self.config, candidate.config);
+        warn_of_new_endpoints(&old.fleet, &self.config.fleet, &self.state);
         // Probes first: outcomes from before this moment belong to the old config and are not counted for the new one.
         self.prober.configure(&self.config.fleet);
         self.health.reconfigure(&self.config.fleet, self.clock.now());
         self.watch.reconfigured(&old.fleet, &self.config.fleet);
         let config = self.config.clone();
         for name in old.fleet.names.keys().filter(|name| !config.fleet.names.contains_key(name)) {
-            let turns = self.alerts.set_for_name(name, Vec::new(), now.wall);
+            let turns = self.alerts.clear_name(name);
             self.tell(turns);
         }
         self.metrics.forget_probes();
@@ -294,13 +310,34 @@ impl Writer {
         for change in draft.body.moves() {
             self.metrics.switched(change.kind.as_str(), "done");
         }
-        if let Body::Switched { overridden, .. } | Body::Evacuated { overridden, .. } = &draft.body
-            && !overridden.is_empty()
-        {
-            let gates: Vec<&str> = overridden.iter().map(|gate| gate.as_str()).collect();
-            tracing::warn!(alert = AlertKind::OverrideUsed.as_str(), seq = entry.seq.0, actor = %draft.actor, gates = %gates.join(", "), "gates were overridden");
+        if let Body::Switched { overridden, .. } | Body::Evacuated { overridden, .. } = &draft.body {
+            self.alert_overrides(entry, overridden);
         }
         self.emit(Happening::Entry { entry: entry.clone() });
+    }
+
+    /// An override is alerted until the next change of the name that needs none.
+    fn alert_overrides(&mut self, entry: &ledger::Entry, overridden: &[Gate]) {
+        let gates: Vec<&str> = overridden.iter().map(|gate| gate.as_str()).collect();
+        for change in entry.draft.body.moves() {
+            let key = AlertKey {
+                alert: AlertKind::OverrideUsed,
+                name: Some(change.name.clone()),
+            };
+            let turn = if gates.is_empty() {
+                self.alerts.end(&key)
+            } else {
+                let message = format!(
+                    "{} overrode {} (seq {}): {}",
+                    entry.draft.actor,
+                    gates.join(", "),
+                    entry.seq,
+                    entry.draft.reason
+                );
+                self.alerts.raise(key, message, entry.time)
+            };
+            self.tell(turn.into_iter().collect());
+        }
     }
 
     /// Decides the names again, updates their alerts, and publishes.
@@ -371,10 +408,10 @@ impl Writer {
     fn reply(&mut self, waiter: Waiter) {
         let generation = self.publisher.generation();
         let result = match waiter.outcome {
-            Ok(Some(seq)) => Ok(Receipt {
+            Ok(Some((seq, hash))) => Ok(Receipt {
                 changed: true,
                 seq,
-                hash: self.hash_of(seq),
+                hash,
                 generation,
             }),
             Ok(None) => Ok(Receipt {
@@ -406,5 +443,19 @@ impl Writer {
             .flat_map(|entry| role::affected(&self.config.fleet, &entry.draft.body))
             .collect();
         names.into_iter().collect()
+    }
+}
+
+/// Says for which names every endpoint of the active region is another one: allowed, but clients move and nothing is known of
+/// the new ones yet.
+fn warn_of_new_endpoints(old: &Fleet, new: &Fleet, state: &role::State) {
+    for (name, steered) in &new.names {
+        let (Some(before), Some(known)) = (old.names.get(name), state.name(name)) else {
+            continue;
+        };
+        let (was, is) = (before.app.endpoints_of(&known.active), steered.app.endpoints_of(&known.active));
+        if !was.is_empty() && !is.iter().any(|endpoint| was.contains(endpoint)) {
+            tracing::warn!(%name, region = %known.active, "every endpoint of the active region was replaced; the new ones start unknown");
+        }
     }
 }

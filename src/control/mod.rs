@@ -182,14 +182,12 @@ impl Handle {
     /// Everything about a name; none when it is not steered here.
     pub fn explain(&self, name: &Name) -> Option<Explanation> {
         let (published, now) = (self.published(), self.now());
-        let steered = published.config.fleet.names.get(name)?;
-        Some(steering::explain(
-            steered,
-            &published.state,
-            &published.health,
-            &published.watch,
-            now,
-        ))
+        let fleet = &published.config.fleet;
+        let steered = fleet.names.get(name)?;
+        // The published watch may not have been polled since the last change: look now, on a copy.
+        let mut watch = published.watch.clone();
+        watch.poll(&published.state, fleet, &published.health, now);
+        Some(steering::explain(steered, &published.state, &published.health, &watch, now))
     }
 
     /// Records the stop, saves what is worth saving, and ends the writer. The lanes answer on until they are stopped.

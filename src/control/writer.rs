@@ -35,6 +35,8 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 pub const WAITING_MAX: usize = 256;
 /// Most commands that go into one append.
 pub(super) const BATCH_MAX: usize = 64;
+/// Most outcomes folded before commands are looked at again.
+const OUTCOMES_AT_ONCE: usize = 1024;
 /// Wait before policy moves are tried again after an append failed.
 pub(super) const RETRY: Duration = Duration::from_secs(1);
 /// Longest sleep of the writer, so that clock steps and saved health are looked at now and then.
@@ -57,7 +59,7 @@ pub(super) enum Message {
 pub(super) struct Waiter {
     pub reply: Reply,
     /// The last of its entries, none where nothing changes, or why not.
-    pub outcome: Result<Option<Seq>, SubmitError>,
+    pub outcome: Result<Option<(Seq, Hash)>, SubmitError>,
     /// The verb, for the metrics.
     pub kind: &'static str,
 }
@@ -155,7 +157,7 @@ impl Writer {
     /// Runs until it is told to stop.
     pub(super) async fn run(mut self, mut messages: mpsc::Receiver<Message>, mut outcomes: mpsc::Receiver<ProbeEvent>) {
         self.begin();
-        let mut batch = Vec::new();
+        let (mut batch, mut probing) = (Vec::new(), true);
         loop {
             self.start_append();
             let due = self.sleep_until();
@@ -168,13 +170,10 @@ impl Writer {
                     Some(message) => self.waiting.push_back(message),
                     None => return,
                 },
-                count = outcomes.recv_many(&mut batch, 1024) => {
-                    if count > 0 {
-                        self.fold(batch.drain(..));
-                    } else {
-                        // The prober is gone: nothing to fold any more, serve on.
-                        tokio::time::sleep(TICK).await;
-                    }
+                count = outcomes.recv_many(&mut batch, OUTCOMES_AT_ONCE), if probing => {
+                    // Zero: the prober is gone; there is nothing to fold any more, but to serve on.
+                    probing = count > 0;
+                    self.fold(batch.drain(..));
                 }
                 () = tokio::time::sleep(due) => {}
             }
@@ -195,14 +194,11 @@ impl Writer {
         self.settle(names, now);
     }
 
-    /// How long nothing is due.
+    /// How long nothing is due. The policies count only when they can be polled: otherwise what they offer would keep us awake.
     fn sleep_until(&self) -> Duration {
         let now = self.clock.now().mono;
-        let dues = [
-            self.health.next_due(),
-            self.watch.next_due().filter(|_| self.retry_at.is_none()),
-            self.retry_at,
-        ];
+        let polls = self.takes_changes() && self.in_flight.is_none() && self.retry_at.is_none();
+        let dues = [self.health.next_due(), self.watch.next_due().filter(|_| polls), self.retry_at];
         dues.into_iter().flatten().map(|due| due.since(now)).min().unwrap_or(TICK).min(TICK)
     }
 
@@ -345,15 +341,6 @@ impl Writer {
         self.health
             .region(&change.app, &change.region)
             .map_or_else(String::new, |status| status.reason.clone())
-    }
-
-    /// The hash of a recent entry.
-    pub(super) fn hash_of(&self, seq: Seq) -> Hash {
-        if seq == self.state.seq() {
-            self.head
-        } else {
-            self.hashes.get(&seq).copied().unwrap_or(self.head)
-        }
     }
 
     /// Appends the last entry of this run; a failure is told and keeps nobody from stopping.
