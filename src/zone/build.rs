@@ -8,7 +8,7 @@ use super::check;
 use super::diags::Diags;
 use super::read::{Record, Records};
 use super::wire;
-use super::{Node, RrSet, Soa, Zone};
+use super::{Node, Rdatas, RrSet, Soa, Zone};
 use crate::model::{Name, Rtype};
 use std::collections::HashSet;
 
@@ -140,7 +140,7 @@ fn rrset(name: &Name, set: &[Record], records: &Records, diags: &mut Diags) -> O
         return Some(RrSet {
             rtype: record.rtype,
             ttl: record.ttl,
-            rdata: std::iter::once(records.data(record)).collect(),
+            rdata: Rdatas::one(records.data(record)),
             at: record.at,
         });
     }

@@ -59,28 +59,10 @@ fn generic(words: &mut Words<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
 fn read(field: Field, words: &mut Words<'_>, start: usize, out: &mut Vec<u8>) -> Result<(), Fault> {
     match field {
         Field::Name => words.name(out)?,
-        Field::A => {
-            let word = words.ascii("an IPv4 address")?;
-            let address: Ipv4Addr = word.parse().map_err(|_| words.wrong("an IPv4 address", word.as_bytes()))?;
-            out.extend_from_slice(&address.octets());
+        Field::A | Field::Aaaa => address(field, words, out)?,
+        Field::U8 | Field::U16 | Field::U32 | Field::Period | Field::Timestamp | Field::Algorithm | Field::CertType | Field::Type => {
+            number(field, words, out)?;
         }
-        Field::Aaaa => {
-            let word = words.ascii("an IPv6 address")?;
-            let address: Ipv6Addr = word.parse().map_err(|_| words.wrong("an IPv6 address", word.as_bytes()))?;
-            out.extend_from_slice(&address.octets());
-        }
-        Field::U8 => out.push(words.number("a number from 0 to 255", 255)? as u8),
-        Field::U16 => out.extend_from_slice(&(words.number("a number from 0 to 65535", 65_535)? as u16).to_be_bytes()),
-        Field::U32 => out.extend_from_slice(&words.number("a number from 0 to 4294967295", u32::MAX)?.to_be_bytes()),
-        Field::Period => {
-            let word = words.bare("a time in seconds or with units (1h30m)")?;
-            let seconds = text::period(word).ok_or_else(|| words.wrong("a time in seconds or with units (1h30m)", word))?;
-            out.extend_from_slice(&seconds.to_be_bytes());
-        }
-        Field::Timestamp => out.extend_from_slice(&forms::read_timestamp(words)?.to_be_bytes()),
-        Field::Algorithm => out.push(words.mnemonic("a DNSSEC algorithm", ALGORITHMS, 255)? as u8),
-        Field::CertType => out.extend_from_slice(&(words.mnemonic("a certificate type", CERT_TYPES, 65_535)? as u16).to_be_bytes()),
-        Field::Type => out.extend_from_slice(&record_type(words)?.0.to_be_bytes()),
         Field::Text => string(words, out)?,
         Field::OptionalText if words.is_empty() => {}
         Field::OptionalText => string(words, out)?,
@@ -140,6 +122,42 @@ fn read(field: Field, words: &mut Words<'_>, start: usize, out: &mut Vec<u8>) ->
                 "data of this type is written as \\# LENGTH HEX (RFC 3597 section 5)",
             ));
         }
+    }
+    Ok(())
+}
+
+/// Reads an address of either family.
+fn address(field: Field, words: &mut Words<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
+    match field {
+        Field::A => {
+            let word = words.ascii("an IPv4 address")?;
+            let address: Ipv4Addr = word.parse().map_err(|_| words.wrong("an IPv4 address", word.as_bytes()))?;
+            out.extend_from_slice(&address.octets());
+        }
+        _ => {
+            let word = words.ascii("an IPv6 address")?;
+            let address: Ipv6Addr = word.parse().map_err(|_| words.wrong("an IPv6 address", word.as_bytes()))?;
+            out.extend_from_slice(&address.octets());
+        }
+    }
+    Ok(())
+}
+
+/// Reads a field that is a number on the wire.
+fn number(field: Field, words: &mut Words<'_>, out: &mut Vec<u8>) -> Result<(), Fault> {
+    match field {
+        Field::U8 => out.push(words.number("a number from 0 to 255", 255)? as u8),
+        Field::U16 => out.extend_from_slice(&(words.number("a number from 0 to 65535", 65_535)? as u16).to_be_bytes()),
+        Field::U32 => out.extend_from_slice(&words.number("a number from 0 to 4294967295", u32::MAX)?.to_be_bytes()),
+        Field::Period => {
+            let word = words.bare("a time in seconds or with units (1h30m)")?;
+            let seconds = text::period(word).ok_or_else(|| words.wrong("a time in seconds or with units (1h30m)", word))?;
+            out.extend_from_slice(&seconds.to_be_bytes());
+        }
+        Field::Timestamp => out.extend_from_slice(&forms::read_timestamp(words)?.to_be_bytes()),
+        Field::Algorithm => out.push(words.mnemonic("a DNSSEC algorithm", ALGORITHMS, 255)? as u8),
+        Field::CertType => out.extend_from_slice(&(words.mnemonic("a certificate type", CERT_TYPES, 65_535)? as u16).to_be_bytes()),
+        _ => out.extend_from_slice(&record_type(words)?.0.to_be_bytes()),
     }
     Ok(())
 }

@@ -310,6 +310,16 @@ impl fmt::Debug for Rdatas {
     }
 }
 
+impl Rdatas {
+    /// The data of one record; without the spare room of the general way, as most RRsets have one.
+    fn one(item: &[u8]) -> Rdatas {
+        let mut bytes = Vec::with_capacity(2 + item.len());
+        bytes.extend_from_slice(&(item.len() as u16).to_be_bytes()); // data that was read has at most 65535 octets
+        bytes.extend_from_slice(item);
+        Rdatas(bytes.into())
+    }
+}
+
 /// Iterator over packed record data; holds what is left.
 #[derive(Debug, Clone)]
 pub struct RdataIter<'a>(&'a [u8]);
