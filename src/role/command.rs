@@ -161,7 +161,7 @@ pub fn handle(state: &State, fleet: &Fleet, health: &dyn HealthSource, now: Now,
         })
         .into_iter()
         .collect();
-    desk.check_one_active(&drafts)?;
+    check_one_active(state, fleet, now, &drafts)?;
     Ok(drafts)
 }
 
@@ -369,30 +369,6 @@ impl Desk<'_> {
         )
     }
 
-    /// Promise 2 on the state after the whole batch: each name that it touches has one active region, one that it has, not drained.
-    fn check_one_active(&self, drafts: &[Draft]) -> Result<(), Denied> {
-        let mut after = self.state.clone();
-        for draft in drafts {
-            after.fold(after.seq().next(), self.now, draft);
-        }
-        let touched = drafts.iter().flat_map(|draft| super::affected(self.fleet, &draft.body));
-        let broken: Vec<Refusal> = touched
-            .filter_map(|name| {
-                let steered = self.fleet.names.get(&name)?;
-                let active = &after.name(&name)?.active;
-                let why = if !steered.order.contains(active) {
-                    format!("{active} would be active for {name}, which has no such region")
-                } else if after.is_drained(&name, active) {
-                    format!("{active} would be active for {name} and drained")
-                } else {
-                    return None;
-                };
-                Some(refusal(Gate::OneActive, why, Some(name)))
-            })
-            .collect();
-        if broken.is_empty() { Ok(()) } else { Err(Denied::Refused(broken)) }
-    }
-
     /// A steered name of config and ledger.
     fn find(&self, name: &Name) -> Result<(&SteeredName, &NameState), Denied> {
         let found = self
@@ -427,6 +403,31 @@ impl Desk<'_> {
             None => Err(Denied::NotFound(format!("there is no proposal {id}"))),
         }
     }
+}
+
+/// Promise 2 on the state after the whole batch: each name that it touches has one active region, one that it has, not drained.
+pub(super) fn check_one_active(state: &State, fleet: &Fleet, now: Now, drafts: &[Draft]) -> Result<(), Denied> {
+    let mut after = state.clone();
+    for draft in drafts {
+        after.fold_unchecked(after.seq().next(), now, draft);
+    }
+    let touched: BTreeSet<Name> = drafts.iter().flat_map(|draft| super::affected(fleet, &draft.body)).collect();
+    let broken: Vec<Refusal> = touched
+        .into_iter()
+        .filter_map(|name| {
+            let steered = fleet.names.get(&name)?;
+            let active = &after.name(&name)?.active;
+            let why = if !steered.order.contains(active) {
+                format!("{active} would be active for {name}, which has no such region")
+            } else if after.is_drained(&name, active) {
+                format!("{active} would be active for {name} and drained")
+            } else {
+                return None;
+            };
+            Some(refusal(Gate::OneActive, why, Some(name)))
+        })
+        .collect();
+    if broken.is_empty() { Ok(()) } else { Err(Denied::Refused(broken)) }
 }
 
 /// Puts a refusal together.
@@ -477,7 +478,7 @@ fn find_region(steered: &SteeredName, region: &RegionId) -> Result<(), Denied> {
 }
 
 /// `; did you mean …?` with the nearest of some words, if one is near enough.
-fn nearest(word: &str, known: impl Iterator<Item = String>) -> String {
+pub(super) fn nearest(word: &str, known: impl Iterator<Item = String>) -> String {
     // A third of the word may be wrong: that covers swapped and forgotten letters, and keeps strangers out.
     let limit = (word.chars().count() / 3).max(1);
     known

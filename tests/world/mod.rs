@@ -452,6 +452,15 @@ impl World {
                     let found = status.and_then(|status| status.endpoints.iter().find(|other| other.endpoint == *one));
                     found.is_none_or(|found| found.verdict.is_usable())
                 };
+                let missing = own.iter().find(|one| is_usable(one) && !answered.contains(*one));
+                assert_eq!(missing, None, "a usable endpoint is left out: {decision:?}");
+                for family_of in own {
+                    let same = |other: &&Endpoint| family(other) == family(family_of);
+                    assert!(
+                        own.iter().filter(same).any(|one| answered.contains(one)),
+                        "a family is missing: {decision:?}"
+                    );
+                }
                 for sick in own.iter().filter(|one| answered.contains(*one) && !is_usable(one)) {
                     let same = |other: &&Endpoint| family(other) == family(sick);
                     assert!(
@@ -470,6 +479,52 @@ impl World {
             state.apply(Seq(index as u64 + 1), record.at, &record.draft);
         }
         assert_eq!(state, self.state, "replay(drafts) == state");
+        self.check_against_naive_fold();
+    }
+
+    /// Who is active where, and what is drained, told from the ledger a second time and in the simplest way.
+    fn check_against_naive_fold(&self) {
+        let mut active = BTreeMap::<&Name, &RegionId>::new();
+        let mut drained = BTreeSet::<(&Name, &RegionId)>::new();
+        let mut evacuated = BTreeSet::<&RegionId>::new();
+        let mut stays = BTreeMap::<&Name, &RegionId>::new();
+        for body in self.ledger.iter().map(|record| &record.draft.body) {
+            for change in body.moves() {
+                active.insert(&change.name, &change.to);
+                stays.remove(&change.name);
+            }
+            match body {
+                Body::NameAdded { name, active: first, .. } => drop(active.insert(name, first)),
+                Body::NameRetired { name } => {
+                    active.remove(name);
+                    stays.remove(name);
+                    drained.retain(|(other, _)| *other != name);
+                }
+                Body::Evacuated { region, stay, .. } => {
+                    evacuated.insert(region);
+                    stays.extend(stay.iter().map(|name| (name, region)));
+                }
+                Body::Restored { region } => {
+                    evacuated.remove(region);
+                    stays.retain(|_, other| *other != region);
+                }
+                Body::Drained { name, region } => drop(drained.insert((name, region))),
+                Body::Undrained { name, region } | Body::RegionRemoved { name, region } => drop(drained.remove(&(name, region))),
+                _ => {}
+            }
+        }
+        let known: BTreeMap<&Name, &RegionId> = self.state.names().map(|(name, known)| (name, &known.active)).collect();
+        assert_eq!(active, known);
+        for (name, steered) in &self.fleet.names {
+            for region in &steered.order {
+                let by_region = evacuated.contains(region) && stays.get(name) != Some(&region);
+                assert_eq!(
+                    self.state.is_drained(name, region),
+                    by_region || drained.contains(&(name, region)),
+                    "{name} {region}"
+                );
+            }
+        }
     }
 
     /// The decision on a name now.
