@@ -15,7 +15,9 @@
 
 use super::gates::{Case, Expected, candidate, describe, evidence, move_kind};
 use super::state::{NameState, Proposal, State};
-use crate::model::{Actor, Body, Draft, Evidence, Fleet, Gate, HealthSource, Move, Name, Now, ProposalEnd, RegionId, Seq, SteeredName};
+use crate::model::{
+    Actor, Body, Draft, Evidence, Fleet, Gate, HealthSource, Move, Name, Now, ProposalEnd, RegionEvidence, RegionId, Seq, SteeredName,
+};
 use std::collections::BTreeSet;
 
 /// A command with who gives it and why.
@@ -454,11 +456,13 @@ fn why_never(gate: Gate) -> &'static str {
     }
 }
 
-/// Adds what was seen for one more name; the same region of another application counts as another sight.
+/// Adds what was seen for one more name. Of many names in one region, one sight of each kind is kept: an entry stays
+/// small, and an evacuation quick, however many names there are.
 fn add_evidence(seen: &mut Evidence, more: Evidence) {
-    for region in more.regions {
-        if !seen.regions.contains(&region) {
-            seen.regions.push(region);
+    for one in more.regions {
+        let is_alike = |other: &RegionEvidence| (&other.region, other.health, other.observed) == (&one.region, one.health, one.observed);
+        if !seen.regions.iter().any(is_alike) {
+            seen.regions.push(one);
         }
     }
 }

@@ -55,6 +55,8 @@ pub struct World {
     pub appends_fail: bool,
     /// When this process started or took a config last: delays count from then on at the earliest.
     pub fresh_since: Mono,
+    /// When this process started.
+    started_at: Mono,
     /// Something changed since the promises were checked last.
     changed: bool,
     /// The index into the ledger at which this process started, and its state then: what a replay on the same clocks gives.
@@ -78,6 +80,7 @@ impl World {
             behaviours: BTreeMap::new(),
             appends_fail: false,
             fresh_since: now.mono,
+            started_at: now.mono,
             changed: true,
             replayed: (0, State::new()),
         };
@@ -101,6 +104,8 @@ impl World {
         self.book.reconfigure(&self.fleet, self.now);
         self.place_probes();
         self.settle();
+        let again = role::reconcile_from(&self.state, Some(&self.fleet), &self.fleet);
+        assert_eq!(again, Ok(Vec::new()), "a config that was taken needs nothing more");
         Ok(())
     }
 
@@ -143,6 +148,7 @@ impl World {
         let gone = self.now.mono.since(Mono::ORIGIN) + pause;
         // The new process' monotonic clock starts at its origin; what is made up here moves along with it.
         self.now = Now { mono: Mono::ORIGIN, wall };
+        self.started_at = self.now.mono;
         self.fresh_since = self.now.mono;
         self.changed = true;
         for behaviour in self.behaviours.values_mut() {
@@ -402,13 +408,22 @@ impl World {
             Failover::Automatic => assert!(sick || change.to == known.home, "automatic moves away or home: {draft:?}"),
             _ => {}
         }
-        if let (true, Some(delay)) = (
-            sick,
-            matches!(steered.app.failover, Failover::OneWay | Failover::Automatic).then_some(steered.app.failover_delay),
-        ) {
-            let since = self.book.region(&steered.app.id, &change.from).unwrap().since;
-            assert!(self.now.mono.since(since) >= delay, "a move before the failover-delay: {draft:?}");
-        }
+        let status = |region: &RegionId| self.book.region(&steered.app.id, region).unwrap();
+        let (since, delay) = match steered.app.failover {
+            Failover::Follow => {
+                let says = |region: &&RegionId| status(region).observed == Observed::Active;
+                let saying: Vec<&RegionId> = steered.order.iter().filter(says).collect();
+                assert_eq!(saying, [&change.to], "follow goes where the application alone is active: {draft:?}");
+                (status(&change.to).observed_since, steered.app.failover_delay)
+            }
+            _ if sick => (status(&change.from).since, steered.app.failover_delay),
+            _ => {
+                assert_eq!(status(&change.to).health, RegionHealth::Healthy, "home must be healthy: {draft:?}");
+                (status(&change.to).since, steered.app.failback_delay)
+            }
+        };
+        let waited = self.now.mono.since(since.max(self.started_at));
+        assert!(waited >= delay, "a move after {waited:?}, before its delay: {draft:?}");
     }
 
     /// The promises about answers.
