@@ -410,18 +410,33 @@ fn approve(dice: &mut Dice, world: &mut World, tally: &mut Tally) {
     give(world, command, tally);
 }
 
+/// The lowest number that no application has, but for the one at a place; two applications of one name are no config.
+fn free_number(apps: &[App], but: Option<usize>) -> usize {
+    let taken = |number: usize| {
+        let id = AppId::new(&format!("app{number}"));
+        apps.iter().enumerate().any(|(at, app)| Some(at) != but && app.id == id)
+    };
+    (0..).find(|number| !taken(*number)).unwrap_or_default()
+}
+
 /// A random change of the config; one that is rejected leaves everything as it was.
 fn reload(dice: &mut Dice, world: &mut World, apps: &mut Vec<App>, tally: &mut Tally) {
     let mut changed = apps.clone();
     let at = dice.below(changed.len());
     match dice.below(6) {
         0 | 1 => change_policy(dice, &mut changed[at]),
-        2 => changed[at] = random_app(dice, at),
+        2 => {
+            let number = free_number(&changed, Some(at));
+            changed[at] = random_app(dice, number);
+        }
         3 => changed[at].regions.reverse(),
         4 if changed.len() > 1 => {
             changed.remove(at);
         }
-        4 => changed.push(random_app(dice, 2)),
+        4 => {
+            let number = free_number(&changed, None);
+            changed.push(random_app(dice, number));
+        }
         _ => {
             let app = &mut changed[at];
             let region = dice.pick(&app.regions).clone();

@@ -15,7 +15,9 @@
 
 use super::gates::{Case, Expected, candidate, describe, evidence, move_kind};
 use super::state::{NameState, Proposal, State};
-use crate::model::{Actor, Body, Draft, Evidence, Fleet, Gate, HealthSource, Move, Name, Now, ProposalEnd, RegionId, Seq, SteeredName};
+use crate::model::{
+    Actor, Body, Draft, Evidence, Fleet, Gate, HealthSource, Move, Name, Now, ProposalEnd, RegionEvidence, RegionId, Seq, SteeredName,
+};
 use std::collections::BTreeSet;
 
 /// A command with who gives it and why.
@@ -184,7 +186,7 @@ pub fn handle(state: &State, fleet: &Fleet, health: &dyn HealthSource, now: Now,
         })
         .into_iter()
         .collect();
-    desk.check_one_active(&drafts)?;
+    check_one_active(state, fleet, now, &drafts)?;
     Ok(drafts)
 }
 
@@ -392,30 +394,6 @@ impl Desk<'_> {
         )
     }
 
-    /// Promise 2 on the state after the whole batch: each name that it touches has one active region, one that it has, not drained.
-    fn check_one_active(&self, drafts: &[Draft]) -> Result<(), Denied> {
-        let mut after = self.state.clone();
-        for draft in drafts {
-            after.fold(after.seq().next(), self.now, draft);
-        }
-        let touched = drafts.iter().flat_map(|draft| super::affected(self.fleet, &draft.body));
-        let broken: Vec<Refusal> = touched
-            .filter_map(|name| {
-                let steered = self.fleet.names.get(&name)?;
-                let active = &after.name(&name)?.active;
-                let why = if !steered.order.contains(active) {
-                    format!("{active} would be active for {name}, which has no such region")
-                } else if after.is_drained(&name, active) {
-                    format!("{active} would be active for {name} and drained")
-                } else {
-                    return None;
-                };
-                Some(refusal(Gate::OneActive, why, Some(name)))
-            })
-            .collect();
-        if broken.is_empty() { Ok(()) } else { Err(Denied::Refused(broken)) }
-    }
-
     /// A steered name of config and ledger.
     fn find(&self, name: &Name) -> Result<(&SteeredName, &NameState), Denied> {
         let found = self
@@ -452,6 +430,31 @@ impl Desk<'_> {
     }
 }
 
+/// Promise 2 on the state after the whole batch: each name that it touches has one active region, one that it has, not drained.
+pub(super) fn check_one_active(state: &State, fleet: &Fleet, now: Now, drafts: &[Draft]) -> Result<(), Denied> {
+    let mut after = state.clone();
+    for draft in drafts {
+        after.fold_unchecked(after.seq().next(), now, draft);
+    }
+    let touched: BTreeSet<Name> = drafts.iter().flat_map(|draft| super::affected(fleet, &draft.body)).collect();
+    let broken: Vec<Refusal> = touched
+        .into_iter()
+        .filter_map(|name| {
+            let steered = fleet.names.get(&name)?;
+            let active = &after.name(&name)?.active;
+            let why = if !steered.order.contains(active) {
+                format!("{active} would be active for {name}, which has no such region")
+            } else if after.is_drained(&name, active) {
+                format!("{active} would be active for {name} and drained")
+            } else {
+                return None;
+            };
+            Some(refusal(Gate::OneActive, why, Some(name)))
+        })
+        .collect();
+    if broken.is_empty() { Ok(()) } else { Err(Denied::Refused(broken)) }
+}
+
 /// Puts a refusal together.
 fn refusal(gate: Gate, message: String, name: Option<Name>) -> Refusal {
     Refusal { gate, message, name }
@@ -476,11 +479,13 @@ fn why_never(gate: Gate) -> &'static str {
     }
 }
 
-/// Adds what was seen for one more name; the same region of another application counts as another sight.
+/// Adds what was seen for one more name. Of many names in one region, one sight of each kind is kept: an entry stays
+/// small, and an evacuation quick, however many names there are.
 fn add_evidence(seen: &mut Evidence, more: Evidence) {
-    for region in more.regions {
-        if !seen.regions.contains(&region) {
-            seen.regions.push(region);
+    for one in more.regions {
+        let is_alike = |other: &RegionEvidence| (&other.region, other.health, other.observed) == (&one.region, one.health, one.observed);
+        if !seen.regions.iter().any(is_alike) {
+            seen.regions.push(one);
         }
     }
 }
@@ -500,7 +505,7 @@ fn find_region(steered: &SteeredName, region: &RegionId) -> Result<(), Denied> {
 }
 
 /// `; did you mean …?` with the nearest of some words, if one is near enough.
-fn nearest(word: &str, known: impl Iterator<Item = String>) -> String {
+pub(super) fn nearest(word: &str, known: impl Iterator<Item = String>) -> String {
     // A third of the word may be wrong: that covers swapped and forgotten letters, and keeps strangers out.
     let limit = (word.chars().count() / 3).max(1);
     known

@@ -22,6 +22,11 @@ mod reconcile;
 mod state;
 mod watch;
 
+#[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
+mod tests;
+
 pub use command::{Command, Denied, Refusal, Request, handle};
 pub use gates::{candidate, candidates, cooldown_over_at, evidence, gates, move_kind, policy_target};
 pub use reconcile::{reconcile, reconcile_from};

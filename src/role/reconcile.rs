@@ -4,7 +4,7 @@
 //! another changes nothing here. The order of a config never moves a name that exists.
 //!
 //! Where DESIGN is silent: a new name whose regions are all evacuated is refused, because it would start with a drained
-//! active region (promise 2). An open proposal of a name that goes is ended as superseded first, so that every proposal ends by an entry.
+//! active region (promise 2). An open proposal of a name that goes is ended as superseded first, so that every proposal ends by an entry. A proposal to move to a region that goes is ended by the [`Watch`](super::Watch), as its candidate changed.
 
 use super::state::{NameState, State};
 use crate::model::{Actor, Body, Draft, Fleet, Name, ProposalEnd, RegionId, SteeredName};
@@ -36,7 +36,7 @@ pub fn reconcile_from(state: &State, old: Option<&Fleet>, fleet: &Fleet) -> Resu
                 known.active, known.version
             ));
         }
-        for region in gone(known, state, old.and_then(|old| old.names.get(name)), steered) {
+        for region in gone(known, old.and_then(|old| old.names.get(name)), steered) {
             let reason = format!("{region} is no longer a region of {name}");
             drafts.push(by_node(
                 reason,
@@ -76,13 +76,11 @@ fn retire(name: &Name, known: &NameState, drafts: &mut Vec<Draft>) {
 }
 
 /// The passive regions that a name had, by the ledger or the config before, and has no longer.
-fn gone(known: &NameState, state: &State, old: Option<&std::sync::Arc<SteeredName>>, new: &SteeredName) -> BTreeSet<RegionId> {
-    let proposed = known.proposal.and_then(|id| state.proposal(id)).map(|proposal| &proposal.to);
+fn gone(known: &NameState, old: Option<&std::sync::Arc<SteeredName>>, new: &SteeredName) -> BTreeSet<RegionId> {
     let mentioned = std::iter::once(&known.home)
         .chain(&known.drained)
         .chain(&known.left)
-        .chain(&known.came_from)
-        .chain(proposed);
+        .chain(&known.came_from);
     let before = old.into_iter().flat_map(|old| &old.order);
     mentioned
         .chain(before)

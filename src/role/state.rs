@@ -171,7 +171,12 @@ impl State {
     /// with [`Now::mono_at`], so that a cooldown goes on over a restart.
     pub fn apply(&mut self, seq: Seq, at: Now, draft: &Draft) {
         debug_assert!(seq > self.seq, "entry {seq} after entry {}", self.seq);
-        self.fold(seq, at, draft);
+        debug_assert!(
+            self.makes_sense(&draft.body),
+            "entry {seq} does not fit the state: {:?}",
+            draft.body
+        );
+        self.fold_unchecked(seq, at, draft);
         debug_assert!(
             self.holds_one_active(&draft.body),
             "entry {seq} breaks one-active: {:?}",
@@ -180,7 +185,7 @@ impl State {
     }
 
     /// [`State::apply`] without the assertion of promise 2: what `handle` tries a batch with before it judges the result.
-    pub(super) fn fold(&mut self, seq: Seq, at: Now, draft: &Draft) {
+    pub(super) fn fold_unchecked(&mut self, seq: Seq, at: Now, draft: &Draft) {
         self.seq = seq;
         if let Some(id) = &draft.request_id {
             self.remember(id.as_str().into(), seq);
@@ -233,6 +238,18 @@ impl State {
             }),
             Body::ProposalEnded { id, name, end } => self.end(at, *id, name, *end),
         }
+    }
+
+    /// Whether an entry fits the state before it: moves start where the name is, a name has at most one open proposal, numbers are new.
+    fn makes_sense(&self, body: &Body) -> bool {
+        let starts_right = |change: &Move| self.name(&change.name).is_some_and(|known| known.active == change.from);
+        let proposal_is_new = match body {
+            Body::ProposalOpened { id, name, .. } => {
+                *id > self.proposal_last && self.name(name).is_some_and(|known| known.proposal.is_none())
+            }
+            _ => true,
+        };
+        body.moves().iter().all(starts_right) && proposal_is_new
     }
 
     /// Promise 2 for the names that an entry touched: one region is active by construction; it must not be drained.
@@ -324,10 +341,6 @@ impl State {
 
     /// The active region of a name changes.
     fn shift(&mut self, seq: Seq, at: Now, change: &Move) {
-        debug_assert!(
-            self.name(&change.name).is_some_and(|known| known.active == change.from),
-            "{change:?} does not start where the name is"
-        );
         self.edit(&change.name, |known| {
             known.came_from = Some(std::mem::replace(&mut known.active, change.to.clone()));
             known.version = seq;
@@ -369,12 +382,6 @@ impl State {
 
     /// A proposal opens.
     fn open(&mut self, proposal: Proposal) {
-        debug_assert!(proposal.id > self.proposal_last, "proposal {} was there before", proposal.id);
-        debug_assert!(
-            self.name(&proposal.name).is_some_and(|known| known.proposal.is_none()),
-            "a second proposal for {}",
-            proposal.name
-        );
         self.proposal_last = self.proposal_last.max(proposal.id);
         self.edit(&proposal.name, |known| known.proposal = Some(proposal.id));
         self.proposals.insert(proposal.id, Arc::new(proposal));

@@ -10,6 +10,9 @@ mod decide;
 mod explain;
 mod worst;
 
+#[cfg(test)]
+mod tests;
+
 pub use alerts::{Alert, AlertKind, alerts};
 pub use decide::{answer_of, decide};
 pub use explain::{Explanation, RegionExplanation, Wait, explain};

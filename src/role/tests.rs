@@ -1,0 +1,351 @@
+//! The fold, the last check of one-active, receipts, the cost of names at rest. The rules of commands and policies are
+//! told in `tests/scenarios/`, and shaken in `tests/simulation.rs`.
+
+use super::command::{check_one_active, nearest};
+use super::fixture::*;
+use super::*;
+use crate::model::*;
+use proptest::prelude::*;
+use std::collections::BTreeSet;
+
+/// A switch by an operator.
+fn switched(from: &str, to: &str) -> Body {
+    Body::Switched {
+        change: Move {
+            name: name("shop.example.net."),
+            from: region(from),
+            to: region(to),
+            kind: MoveKind::Switchover,
+        },
+        overridden: Vec::new(),
+        proposal: None,
+        evidence: Evidence::default(),
+    }
+}
+
+/// A request for a switch.
+fn request(id: &str, to: &str) -> Request {
+    Request {
+        actor: Actor::Policy,
+        reason: " because \n".to_owned(),
+        request_id: Some(id.to_owned()),
+        command: Command::Switch {
+            name: name("SHOP.example.net"),
+            to: region(to),
+            expect: None,
+            expect_seq: None,
+            overrides: BTreeSet::new(),
+        },
+    }
+}
+
+#[test]
+fn marks_leave_the_version_alone_and_moves_change_it() {
+    let fleet = fleet(vec![app("shop", &["iad", "fra", "lon"])]);
+    let mut state = state(&fleet);
+    let shop = name("shop.example.net.");
+    let mut versions = Vec::new();
+    for body in [
+        Body::Drained {
+            name: shop.clone(),
+            region: region("lon"),
+        },
+        switched("iad", "fra"),
+        Body::Evacuated {
+            region: region("iad"),
+            moves: vec![],
+            stay: vec![],
+            overridden: vec![],
+            evidence: Evidence::default(),
+        },
+        Body::Undrained {
+            name: shop.clone(),
+            region: region("lon"),
+        },
+        Body::Restored { region: region("iad") },
+        Body::RegionRemoved {
+            name: shop.clone(),
+            region: region("lon"),
+        },
+    ] {
+        state.apply(state.seq().next(), start(), &draft(body));
+        versions.push(state.name(&shop).unwrap().version.0);
+    }
+    assert_eq!(versions, [1, 3, 3, 3, 3, 7]);
+}
+
+#[test]
+fn what_is_asked_in_any_case_is_recorded_in_lower_case_with_the_reason_trimmed() {
+    let app = app("shop", &["iad", "fra"]);
+    let (fleet, mut health) = (fleet(vec![app.clone()]), Health::default());
+    health.set(&app, "fra", RegionHealth::Healthy, start());
+    let drafts = handle(&state(&fleet), &fleet, &health, start(), &request("a", "fra")).unwrap();
+    assert_eq!(drafts.len(), 1);
+    assert_eq!(drafts[0].reason, "because");
+    assert_eq!(drafts[0].request_id.as_deref(), Some("a"));
+    assert_eq!(drafts[0].body.moves()[0].name.to_string(), "shop.example.net.");
+}
+
+#[test]
+fn receipts_are_remembered_up_to_their_bound() {
+    let mut state = State::new();
+    let count = RECEIPTS_MAX + 5;
+    for number in 1..=count {
+        let mut draft = draft(Body::Stopped { node: "ns1".to_owned() });
+        draft.request_id = Some(format!("request-{number}"));
+        state.apply(Seq(number as u64), start(), &draft);
+    }
+    assert_eq!(state.receipt("request-5"), None);
+    assert_eq!(state.receipt("request-6"), Some(Seq(6)));
+    assert_eq!(state.receipt(&format!("request-{count}")), Some(Seq(count as u64)));
+}
+
+#[test]
+fn the_cooldown_goes_on_over_a_restart() {
+    let app = app("shop", &["iad", "fra", "lon"]);
+    let (fleet, mut health) = (fleet(vec![app.clone()]), Health::default());
+    health.set(&app, "lon", RegionHealth::Healthy, start());
+    // Recorded 40 s of wall time ago, by another process.
+    let now = Now {
+        mono: Mono::ORIGIN,
+        wall: Wall(start().wall.0 + 40_000),
+    };
+    let mut state = state(&fleet);
+    let at = Now {
+        mono: now.mono_at(start().wall),
+        wall: start().wall,
+    };
+    state.apply(Seq(2), at, &draft(switched("iad", "fra")));
+    let Err(Denied::Refused(refusals)) = handle(&state, &fleet, &health, now, &request("a", "lon")) else {
+        panic!()
+    };
+    assert_eq!(refusals.len(), 1);
+    assert_eq!(refusals[0].message, "the last move was 40s ago: 20s of the cooldown of 1m are left");
+    let later = now.plus(std::time::Duration::from_secs(20));
+    assert!(handle(&state, &fleet, &health, later, &request("a", "lon")).is_ok());
+}
+
+#[test]
+fn one_active_is_checked_on_the_state_after_the_whole_batch() {
+    let fleet = fleet(vec![app("shop", &["iad", "fra"])]);
+    let state = state(&fleet);
+    let shop = || name("shop.example.net.");
+    let check = |bodies: Vec<Body>| check_one_active(&state, &fleet, start(), &bodies.into_iter().map(draft).collect::<Vec<_>>());
+    let drain = |one: &str| Body::Drained {
+        name: shop(),
+        region: region(one),
+    };
+    assert!(check(vec![drain("fra")]).is_ok());
+    // Each alone would do, but not both together.
+    assert!(check(vec![switched("iad", "fra")]).is_ok());
+    let Err(Denied::Refused(refusals)) = check(vec![drain("fra"), switched("iad", "fra")]) else {
+        panic!()
+    };
+    assert_eq!(refusals[0].gate, Gate::OneActive);
+    assert!(check(vec![drain("iad")]).is_err());
+    assert!(
+        check(vec![drain("iad"), switched("iad", "fra")]).is_ok(),
+        "only the state after the whole batch counts"
+    );
+    assert!(check(vec![switched("iad", "lon")]).is_err(), "a region that the name does not have");
+    let evacuated = Body::Evacuated {
+        region: region("iad"),
+        moves: vec![],
+        stay: vec![],
+        overridden: vec![],
+        evidence: Evidence::default(),
+    };
+    assert!(check(vec![evacuated]).is_err(), "an evacuation that leaves a name behind");
+}
+
+#[test]
+#[cfg(debug_assertions)]
+#[should_panic(expected = "breaks one-active")]
+fn an_entry_that_drains_the_active_region_is_an_assertion() {
+    let mut state = state(&fleet(vec![app("shop", &["iad", "fra"])]));
+    let drained = Body::Drained {
+        name: name("shop.example.net."),
+        region: region("iad"),
+    };
+    state.apply(Seq(2), start(), &draft(drained));
+}
+
+#[test]
+fn names_at_rest_cost_nothing_however_many() {
+    let apps: Vec<App> = (0..10_000).map(|number| app(&format!("a{number}"), &["iad", "fra"])).collect();
+    let mut health = Health::default();
+    for app in &apps {
+        health.set(app, "iad", RegionHealth::Healthy, start());
+        health.set(app, "fra", RegionHealth::Healthy, start());
+    }
+    let sick = apps[7_777].clone();
+    let fleet = fleet(apps);
+    let state = state(&fleet);
+    let mut watch = Watch::new();
+    watch.reconfigured(&Fleet::default(), &fleet);
+    assert_eq!(watch.next_due(), Some(Mono::ORIGIN));
+    assert!(watch.poll(&state, &fleet, &health, start()).is_empty());
+    assert_eq!(watch.next_due(), None);
+    health.asked.set(0);
+    assert!(watch.poll(&state, &fleet, &health, at(3600)).is_empty());
+    assert_eq!(health.asked.get(), 0, "nothing was touched, nothing is looked at");
+    health.set(&sick, "iad", RegionHealth::Unhealthy, at(3600));
+    watch.touch(&sick.name);
+    assert_eq!(watch.poll(&state, &fleet, &health, at(3600)).len(), 1);
+    assert!(health.asked.get() < 50, "one name was touched, {} looks", health.asked.get());
+}
+
+#[test]
+fn drafts_are_offered_until_they_are_applied() {
+    let apps = [app("shop", &["iad", "fra"]), app("news", &["iad", "fra"])];
+    let mut health = Health::default();
+    for app in &apps {
+        health.set(app, "iad", RegionHealth::Unhealthy, start());
+        health.set(app, "fra", RegionHealth::Healthy, start());
+    }
+    let fleet = fleet(apps.to_vec());
+    let mut state = state(&fleet);
+    let mut watch = Watch::new();
+    watch.reconfigured(&Fleet::default(), &fleet);
+    let first = watch.poll(&state, &fleet, &health, at(1));
+    let ids: Vec<u64> = first
+        .iter()
+        .filter_map(|draft| match draft.body {
+            Body::ProposalOpened { id, .. } => Some(id),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(ids, [1, 2], "one poll numbers its proposals one after another");
+    assert_eq!(watch.poll(&state, &fleet, &health, at(1)), first, "again, as nothing was applied");
+    assert_eq!(watch.next_due(), Some(at(2).mono), "and by itself a second later");
+    state.apply(state.seq().next(), at(1), &first[0]);
+    let rest = watch.poll(&state, &fleet, &health, at(1));
+    assert_eq!(rest, first[1..]);
+    state.apply(state.seq().next(), at(1), &rest[0]);
+    assert!(watch.poll(&state, &fleet, &health, at(1)).is_empty());
+    // The due times of the offers run out without more of them.
+    assert!(watch.poll(&state, &fleet, &health, at(5)).is_empty());
+    assert_eq!(watch.next_due(), None);
+}
+
+#[test]
+fn a_break_between_two_polls_is_a_break() {
+    let mut shop = app("shop", &["iad", "fra"]);
+    shop.failover = Failover::Automatic;
+    shop.failover_delay = std::time::Duration::from_secs(30);
+    let mut health = Health::default();
+    health.set(&shop, "iad", RegionHealth::Unhealthy, start());
+    health.set(&shop, "fra", RegionHealth::Healthy, start());
+    let fleet = fleet(vec![shop.clone()]);
+    let state = state(&fleet);
+    let mut watch = Watch::new();
+    watch.touch(&shop.name);
+    assert!(watch.poll(&state, &fleet, &health, start()).is_empty());
+    assert_eq!(watch.waiting(&shop.name).map(|waiting| waiting.until), Some(at(30).mono));
+    // It recovered and failed again at 20 s, and nobody looked in between.
+    health.set(&shop, "iad", RegionHealth::Unhealthy, at(20));
+    assert!(watch.poll(&state, &fleet, &health, at(30)).is_empty());
+    assert_eq!(watch.next_due(), Some(at(50).mono));
+    assert_eq!(watch.poll(&state, &fleet, &health, at(50)).len(), 1);
+}
+
+#[test]
+fn regions_that_only_the_config_before_knew_are_recorded_too() {
+    let old = fleet(vec![app("shop", &["iad", "fra", "lon"])]);
+    let new = fleet(vec![app("shop", &["iad", "fra"])]);
+    let state = state(&old);
+    assert_eq!(reconcile(&state, &new), Ok(vec![]), "the ledger does not mention lon");
+    let drafts = reconcile_from(&state, Some(&old), &new).unwrap();
+    assert_eq!(drafts.len(), 1);
+    assert!(matches!(&drafts[0].body, Body::RegionRemoved { region, .. } if region.as_str() == "lon"));
+    assert_eq!(reconcile_from(&state, Some(&old), &old), Ok(vec![]));
+    let errors = reconcile(&state, &fleet(vec![app("shop", &["fra"])])).unwrap_err();
+    assert_eq!(errors, ["iad is active for shop.example.net. (seq 1): switch first"]);
+}
+
+#[test]
+fn hints_name_the_nearest_and_only_the_near() {
+    let known = || ["iad", "fra", "eu-west-1"].map(str::to_owned).into_iter();
+    assert_eq!(nearest("far", known()), "; did you mean fra?");
+    assert_eq!(nearest("eu-wset-l", known()), "; did you mean eu-west-1?");
+    assert_eq!(nearest("sin", known()), "");
+    assert_eq!(nearest("", known()), "");
+}
+
+/// Any body about a few names and regions, sensible or not.
+fn any_body() -> impl Strategy<Value = Body> {
+    let a_name = prop::sample::select(vec!["shop.example.net.", "iad.shop.example.net.", "nobody.example.net."]).prop_map(name);
+    let a_region = prop::sample::select(vec!["iad", "fra", "lon"]).prop_map(region);
+    (0..11u8, a_name, a_region.clone(), a_region, 0..4u64, any::<bool>()).prop_map(|(kind, name, one, two, id, flag)| {
+        let change = Move {
+            name: name.clone(),
+            from: one.clone(),
+            to: two.clone(),
+            kind: MoveKind::Failover,
+        };
+        let evidence = Evidence::default();
+        match kind {
+            0 => Body::NameAdded {
+                name,
+                active: one,
+                home: flag.then_some(two),
+            },
+            1 => Body::NameRetired { name },
+            2 => Body::RegionRemoved { name, region: one },
+            3 => Body::Switched {
+                change,
+                overridden: vec![],
+                proposal: flag.then_some(id),
+                evidence,
+            },
+            4 => Body::Moved {
+                change,
+                left: flag,
+                evidence,
+            },
+            5 => Body::Evacuated {
+                region: one,
+                moves: vec![change],
+                stay: vec![name],
+                overridden: vec![],
+                evidence,
+            },
+            6 => Body::Restored { region: one },
+            7 => Body::Drained { name, region: one },
+            8 => Body::Undrained { name, region: one },
+            9 => Body::ProposalOpened {
+                id,
+                name,
+                version: Seq(id),
+                from: one,
+                to: two,
+                evidence,
+            },
+            _ => Body::ProposalEnded {
+                id,
+                name,
+                end: ProposalEnd::Rejected,
+            },
+        }
+    })
+}
+
+proptest! {
+    #[test]
+    fn entries_that_make_no_sense_fold_all_the_same(bodies in prop::collection::vec(any_body(), 0..40)) {
+        let fold = || {
+            let mut state = State::new();
+            let mut held = Vec::new();
+            for (index, body) in bodies.iter().enumerate() {
+                held.push(state.clone());
+                state.fold_unchecked(Seq(index as u64 + 1), at(index as u64), &draft(body.clone()));
+            }
+            (state, held)
+        };
+        let (state, held) = fold();
+        prop_assert_eq!(&state, &fold().0, "the fold is a function");
+        if let Some(first) = held.first() {
+            prop_assert_eq!(first, &State::new(), "a reader keeps the state it has");
+        }
+    }
+}
