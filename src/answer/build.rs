@@ -10,7 +10,7 @@ use super::index::{GlueEnd, NONE, NameHasher, Node, Referral, Rrset, Snapshot, S
 use super::piece::{Piece, PieceWriter, WrittenName};
 use super::steered::{Slots, SteeredInput, SteeredNames};
 use crate::model::{Name, Rtype};
-use crate::zone::{RrSet, Zone};
+use crate::zone::{self, RrSet, Zone};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -302,7 +302,8 @@ impl<'z> Builder<'z> {
         if !server.is_at_or_below(zone.apex()) || self.steered.contains(&server.wire().to_ascii_lowercase()) {
             return;
         }
-        let sets = zone.node(server).map_or(&[][..], |node| &node.rrsets[..]);
+        let node = zone.node(server).or_else(|| wildcard_for(zone, server));
+        let sets = node.map_or(&[][..], |node| &node.rrsets[..]);
         for set in sets.iter().filter(|set| set.rtype == Rtype::A || set.rtype == Rtype::AAAA) {
             for rdata in &set.rdata {
                 writer.record_of(server.wire(), set.rtype, set.ttl, rdata);
@@ -373,6 +374,16 @@ impl<'z> Builder<'z> {
             }
         }
     }
+}
+
+/// The wildcard that stands for a name that does not exist (RFC 4592 §3.3), which gives a name server its
+/// addresses as it would any other question's name.
+fn wildcard_for<'z>(zone: &'z Zone, name: &Name) -> Option<&'z zone::Node> {
+    if zone.exists(name) {
+        return None;
+    }
+    let encloser = std::iter::successors(name.parent(), Name::parent).find(|above| zone.exists(above))?;
+    zone.node(&encloser.child(b"*").ok()?)
 }
 
 impl World {

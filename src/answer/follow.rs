@@ -273,8 +273,15 @@ impl<'s, 'w, 'm> Walk<'s, 'w, 'm> {
             place: self.place,
             octets: node.name_len,
         };
-        if let Err(full) = self.message.join(Section::Answer, piece, owner) {
-            return self.end(Err(full));
+        // A DNAME that redirected an earlier name of the chain is in the answer already.
+        let is_there = self.message.chain_was_below(self.place, world.name(node));
+        let joined = if is_there {
+            Ok(())
+        } else {
+            self.message.join(Section::Answer, piece, owner)
+        };
+        if joined.is_err() {
+            return self.end(joined);
         }
         let mut made = [0; NAME_OCTETS_MAX];
         let own = self.name.wire();
@@ -298,8 +305,9 @@ impl<'s, 'w, 'm> Walk<'s, 'w, 'm> {
             return self.end(Err(full));
         }
         match LowerName::new(made) {
-            Some(target) => self.go_on(start + RECORD_OCTETS, octets as u8, target),
-            None => Turn::Done,
+            // The CNAME just made answers a question for CNAME.
+            Some(target) if self.qtype != Rtype::CNAME => self.go_on(start + RECORD_OCTETS, octets as u8, target),
+            _ => Turn::Done,
         }
     }
 

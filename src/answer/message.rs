@@ -13,10 +13,10 @@ use super::index::{GlueEnd, Referral};
 use super::piece::{PieceRef, Target};
 use super::query::{Edns, HEADER_OCTETS, OPT_OCTETS, Query};
 
-/// Most names in a chain, the question's included: 20 aliases are followed, as in Knot. Each adds at most
-/// 12 + 255 octets of CNAME and as much of DNAME, so the last place stays below 11 KiB, where 14-bit pointers
-/// reach, and so do pointers into the first 4 KiB of a piece behind it.
-pub(super) const PLACES_MAX: usize = 21;
+/// Most names in a chain, the question's included: 5 aliases are followed, as in Knot; a resolver asks on from
+/// there. Each adds at most 12 + 255 octets of CNAME and as much of DNAME, so the last place stays below 3 KiB,
+/// where 14-bit pointers reach, and so do pointers into the first 4 KiB of a piece behind it.
+pub(super) const PLACES_MAX: usize = 6;
 /// Where the question's name stands.
 pub(super) const QNAME_AT: usize = HEADER_OCTETS;
 
@@ -177,16 +177,29 @@ impl<'m> Message<'m> {
         (0..self.place_count).any(|place| self.is_name_at(place, name))
     }
 
-    /// Whether the name at a place is this one: compared stretch by stretch, label for label, from the front.
+    /// Whether a name of the chain before `place` lay below `owner` (lower case).
+    pub(super) fn chain_was_below(&self, place: u8, owner: &[u8]) -> bool {
+        (0..place).any(|place| {
+            let mut octets = self.places.get(usize::from(place)).map_or(0, |place| place.len);
+            while usize::from(octets) > owner.len() {
+                let label = self.buf.get(usize::from(self.resolve(place, octets))).copied().unwrap_or(0);
+                octets = octets.saturating_sub(1 + label);
+            }
+            usize::from(octets) == owner.len() && self.is_suffix_at(place, owner)
+        })
+    }
+
+    /// Whether the name at a place is this one.
     fn is_name_at(&self, place: u8, name: &[u8]) -> bool {
-        if self
-            .places
+        self.places
             .get(usize::from(place))
-            .is_none_or(|place| usize::from(place.len) != name.len())
-        {
-            return false;
-        }
-        let mut rest = name;
+            .is_some_and(|place| usize::from(place.len) == name.len())
+            && self.is_suffix_at(place, name)
+    }
+
+    /// Whether the last labels of the name at a place, as many octets as `suffix` has, are these: compared label for label.
+    fn is_suffix_at(&self, place: u8, suffix: &[u8]) -> bool {
+        let mut rest = suffix;
         while let Some((label, behind)) = rest.split_at_checked(1 + rest.first().map_or(0, |len| usize::from(*len))) {
             let at = usize::from(self.resolve(place, rest.len() as u8));
             let same = self
@@ -266,7 +279,8 @@ impl<'m> Message<'m> {
     /// Joins a referral: its NS, then as many of its glue RRsets as fit.
     ///
     /// # Errors
-    /// When the NS or glue that nobody can do without does not fit (RFC 9471 §3.1); what fits is kept.
+    /// When the NS do not fit, or of glue that nobody can do without not even one RRset does. RFC 9471 §3.1 asks for
+    /// TC as soon as one is missing; neither NSD nor Knot does that, and a resolver gets on with the ones it has.
     pub(super) fn join_referral(&mut self, piece: PieceRef<'_>, referral: &Referral, glue: &[GlueEnd], owner: Owner) -> Result<(), Full> {
         let room = self.limit.saturating_sub(self.at);
         let fitting = glue.partition_point(|end| end.octets as usize <= room);

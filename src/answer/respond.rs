@@ -7,6 +7,9 @@ use super::query::{HEADER_OCTETS, Header, OPCODE_NOTIFY, OPCODE_QUERY, Query, UD
 use super::{Ctx, DropReason, Out, Outcome, Reply, Transport, UDP_OCTETS_MAX};
 use crate::model::{CLASS_IN, Rtype, rcode};
 
+/// Class ANY, which only questions can have (RFC 1035 §3.2.5).
+const CLASS_ANY: u16 = 255;
+
 /// Answers a query.
 ///
 /// The response is in `out`, its length in the outcome. Total: any bytes are answered or dropped.
@@ -41,7 +44,9 @@ fn refusal(query: &Query<'_>, header: Header) -> Option<u8> {
         return Some(rcode::BADVERS); // RFC 6891 §6.1.3
     }
     let is_transfer = matches!(Rtype(query.qtype), Rtype::AXFR | Rtype::IXFR);
-    let is_refused = header.opcode == OPCODE_NOTIFY || query.qclass != CLASS_IN || is_transfer;
+    // Class ANY asks for whatever class there is (RFC 1035 §3.2.5): there is IN. NSD and Knot answer it too.
+    let is_served = query.qclass == CLASS_IN || query.qclass == CLASS_ANY;
+    let is_refused = header.opcode == OPCODE_NOTIFY || !is_served || is_transfer;
     is_refused.then_some(rcode::REFUSED)
 }
 

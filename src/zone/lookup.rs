@@ -21,7 +21,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Most aliases that one answer follows.
-pub const ALIASES_MAX: usize = 20;
+pub const ALIASES_MAX: usize = 5;
 /// Response code of a DNAME whose target would be too long (RFC 6672 §2.2).
 const YXDOMAIN: u8 = 6;
 
@@ -220,7 +220,7 @@ fn step(zone: &Zone, name: &Name, qtype: Rtype, lookup: &mut Lookup) -> Step {
         }
         // RFC 6672 §3.2: a DNAME stands for the names below it, not for its own.
         if !is_name && let Some(dname) = node.and_then(|node| node.rrset(Rtype::DNAME)) {
-            return substitute(zone, &above, dname, name, lookup);
+            return substitute(zone, &above, dname, name, qtype, lookup);
         }
         closest = above;
     }
@@ -273,9 +273,15 @@ fn answer_from(rrsets: &[RrSet], name: &Name, qtype: Rtype, lookup: &mut Lookup)
 }
 
 /// RFC 6672 §2.2: answers the DNAME and the CNAME that it makes for the name.
-fn substitute(zone: &Zone, owner: &Name, dname: &RrSet, name: &Name, lookup: &mut Lookup) -> Step {
+///
+/// As in NSD and Knot: a DNAME that redirected an earlier name of the chain is not answered twice, and the CNAME
+/// that was made answers a question for CNAME.
+fn substitute(zone: &Zone, owner: &Name, dname: &RrSet, name: &Name, qtype: Rtype, lookup: &mut Lookup) -> Step {
     let owner_as_written = zone.entry(owner).map_or(owner, |(written, _)| written);
-    lookup.answer.push(Answered::new(owner_as_written, dname));
+    let answered = Answered::new(owner_as_written, dname);
+    if !lookup.answer.contains(&answered) {
+        lookup.answer.push(answered);
+    }
     let target = dname.rdata.first().and_then(|rdata| Name::from_wire(rdata).ok());
     let kept = name.label_count() - owner.label_count(); // the name lies below the owner
     let labels: Vec<&[u8]> = name.labels().take(kept).chain(target.iter().flat_map(Name::labels)).collect();
@@ -288,7 +294,7 @@ fn substitute(zone: &Zone, owner: &Name, dname: &RrSet, name: &Name, lookup: &mu
                 ttl: dname.ttl, // RFC 6672 §3.1
                 rdatas: vec![target.wire().into()],
             });
-            Step::Alias(target)
+            if qtype == Rtype::CNAME { Step::End(Outcome::Answer) } else { Step::Alias(target) }
         }
     }
 }

@@ -8,6 +8,7 @@ use pointsman::model::{Answer, AppId, Decision, Name, Reason, RegionId, Rtype};
 use pointsman::zone::{Source, Zone, read};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 /// A zone from text; the test fails with the reader's findings if it has errors.
 pub fn zone(apex: &str, text: &str) -> Arc<Zone> {
@@ -71,9 +72,11 @@ pub fn query(qname: &Name, qtype: u16, edns: Edns) -> Vec<u8> {
     query_with(qname.wire(), qtype, 1, edns)
 }
 
-/// A query in bytes for any name bytes and class.
+/// A query in bytes for any name bytes and class. Each has another ID, so that a late answer is told from the right one.
 pub fn query_with(qname: &[u8], qtype: u16, qclass: u16, edns: Edns) -> Vec<u8> {
-    let mut bytes = vec![0x12, 0x34, 0x01, 0, 0, 1, 0, 0, 0, 0, 0, u8::from(edns.is_some())];
+    static NEXT_ID: AtomicU16 = AtomicU16::new(1);
+    let [id0, id1] = NEXT_ID.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    let mut bytes = vec![id0, id1, 0x01, 0, 0, 1, 0, 0, 0, 0, 0, u8::from(edns.is_some())];
     bytes.extend_from_slice(qname);
     bytes.extend_from_slice(&qtype.to_be_bytes());
     bytes.extend_from_slice(&qclass.to_be_bytes());
