@@ -1,15 +1,16 @@
-//! The program: serves a config.
+//! The program: chooses the one TLS provider, starts the runtime and hands over to the command line.
 
-use std::path::PathBuf;
+use std::process::ExitCode;
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    // The first and only one in this process, so this cannot fail; were it to, TLS would say so when it is needed.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    pointsman::telemetry::init_logging();
-    let config = std::env::args().nth(2).map(PathBuf::from).unwrap_or_default();
-    pointsman::node::serve(pointsman::node::ServeOptions {
-        config,
-        answer_only: false,
-    })
-    .await
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("pointsman: starting the runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    runtime.block_on(pointsman::cli::run())
 }
