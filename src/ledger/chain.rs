@@ -1,6 +1,6 @@
 //! Verification of lines in order: the chain, and a scanner that cuts a stream of octets into lines.
 
-use super::encode::{LineError, decode};
+use super::encode::{LineError, decode, skim};
 use super::{Entry, Hash, LINE_OCTETS_MAX, Receipt};
 use crate::model::Seq;
 
@@ -39,20 +39,35 @@ impl Chain {
     /// # Errors
     /// When the line is no entry or not the next one.
     pub fn next(&mut self, line: &[u8]) -> Result<Entry, Corruption> {
-        let expected = self.head.seq.0.saturating_add(1);
         let entry = decode(line).map_err(|error| self.corruption(Fault::Line(error)))?;
-        if entry.seq.0 != expected {
+        self.step(line, entry.receipt(), entry.prev)?;
+        Ok(entry)
+    }
+
+    /// Takes a line that this program has just written, on its way to the disk: checks its hash, number and place without
+    /// reading its JSON again. For lines from elsewhere use [`Chain::next`].
+    ///
+    /// # Errors
+    /// When the line does not continue the chain; the chain stands where it stood.
+    pub fn follow(&mut self, line: &[u8]) -> Result<(), Corruption> {
+        let (seq, prev, hash) = skim(line).map_err(|error| self.corruption(Fault::Line(error)))?;
+        self.step(line, Receipt { seq, hash }, prev)
+    }
+
+    /// Makes a line the head when it is the next one.
+    fn step(&mut self, line: &[u8], entry: Receipt, prev: Hash) -> Result<(), Corruption> {
+        if entry.seq.0 != self.head.seq.0.saturating_add(1) {
             return Err(self.corruption(Fault::Seq { found: entry.seq }));
         }
-        if entry.prev != self.head.hash {
+        if prev != self.head.hash {
             return Err(self.corruption(Fault::Prev {
-                found: entry.prev,
+                found: prev,
                 expected: self.head.hash,
             }));
         }
-        self.head = entry.receipt();
+        self.head = entry;
         self.offset += line.len() as u64;
-        Ok(entry)
+        Ok(())
     }
 
     /// A fault at the line that comes next.

@@ -261,3 +261,61 @@ fn hashes_and_receipts_read_back() {
     assert_eq!(receipt.to_string().parse::<Receipt>(), Ok(receipt));
     assert!("3:zz".parse::<Receipt>().is_err() && "x:00".parse::<Receipt>().is_err() && "3".parse::<Receipt>().is_err());
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn the_check_before_a_write_takes_what_the_reader_takes(drafts in prop::collection::vec(draft(), 1..4), at in any::<prop::sample::Index>(), bit in 0..8u8) {
+        let (octets, entries) = ledger(drafts);
+        let mut chain = Chain::new();
+        for line in octets.split_inclusive(|octet| *octet == b'\n') {
+            prop_assert_eq!(chain.follow(line), Ok(()));
+        }
+        prop_assert_eq!(chain.head(), entries.last().unwrap().receipt());
+        prop_assert_eq!(chain.offset(), octets.len() as u64);
+        let mut changed = octets.clone();
+        let at = at.index(octets.len());
+        changed[at] ^= 1 << bit;
+        let mut chain = Chain::new();
+        let refused = changed.split_inclusive(|octet| *octet == b'\n').any(|line| chain.follow(line).is_err());
+        prop_assert!(refused, "octet {} of {}", at, octets.len());
+    }
+
+    #[test]
+    fn no_damaged_ledger_panics(drafts in prop::collection::vec(draft(), 1..4), edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6)) {
+        let (mut octets, _) = ledger(drafts);
+        for (at, octet) in edits {
+            let at = at.index(octets.len());
+            octets[at] = octet;
+        }
+        fuzz_line(&octets);
+        for line in octets.split_inclusive(|octet| *octet == b'\n') {
+            fuzz_line(line);
+        }
+    }
+}
+
+#[test]
+fn the_check_before_a_write_refuses_what_does_not_follow() {
+    let (octets, _) = three();
+    let lines: Vec<&[u8]> = octets.split_inclusive(|octet| *octet == b'\n').collect();
+    let mut chain = Chain::new();
+    assert!(matches!(chain.follow(lines[1]).unwrap_err().what, Fault::Seq { .. }));
+    chain.follow(lines[0]).unwrap();
+    assert!(matches!(chain.follow(lines[0]).unwrap_err().what, Fault::Seq { .. }));
+    let (other, _) = encode(
+        Seq(2),
+        Wall(0),
+        &Draft {
+            actor: Actor::Policy,
+            reason: "r".into(),
+            request_id: None,
+            body: Body::Stopped { node: "n".into() },
+        },
+        Hash::GENESIS,
+    )
+    .unwrap();
+    assert!(matches!(chain.follow(&other).unwrap_err().what, Fault::Prev { .. }));
+    assert_eq!(chain.head().seq, Seq(1), "a refused line leaves the chain where it stood");
+}

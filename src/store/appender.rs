@@ -1,250 +1,147 @@
-//! The I/O thread: appends first, everything lazy after.
+//! The I/O threads: one appends to the ledger, one writes everything lazy, so that a slow copy never delays an append.
 //!
-//! The writer hands over one append at a time (it puts everything that waits into it: group commit) and any number
-//! of lazy things, of which the newest wins, so nothing here queues without bound: saved health and roles,
-//! the last accepted config, and lines for the health log, which are coalesced over a second.
+//! Everything that waits for the ledger goes out in one write and one fdatasync (group commit). The queue is bounded; the
+//! writer is expected to have one append on its way and to collect meanwhile. When the thread ends for whatever reason, the
+//! receivers that still wait fail at once, which their owner reads as [`StoreError::Gone`].
 
-use super::copies::{self, HealthLog};
+use super::lazy::Desk;
 use super::{FileStore, StoreError};
-use crate::health::{Change, ChangeKind, Saved};
+use crate::health::{Change, Saved};
 use crate::model::Wall;
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
-/// How long changes of health are collected before they are written.
-const LOG_EVERY: Duration = Duration::from_secs(1);
-/// How often lazy copies are written at most.
-const COPY_EVERY: Duration = Duration::from_secs(1);
-/// Most octets of health log that wait; a storm beyond that is only counted.
-const LOG_WAITING_MAX: usize = 1 << 20;
+/// Most appends that wait.
+const APPENDS_WAITING_MAX: usize = 64;
 
-/// Where the outcome of an append goes.
-type Done = oneshot::Sender<Result<(), StoreError>>;
+/// What came of an append.
+type Outcome = Result<(), StoreError>;
 
-/// What waits for the thread.
-#[derive(Default)]
-struct Work {
-    append: Option<(Vec<u8>, Done)>,
-    health: Option<Saved>,
-    roles: Option<Box<dyn FnOnce() -> Vec<u8> + Send>>,
-    last_good: Option<(Vec<(PathBuf, Vec<u8>)>, String)>,
-    log: String,
-    log_lost: usize,
-    closing: bool,
-}
+/// Lines that are to become durable, and where the outcome goes.
+type Append = (Vec<u8>, oneshot::Sender<Outcome>);
 
-impl Work {
-    /// Whether anything lazy waits.
-    fn is_lazy(&self) -> bool {
-        self.health.is_some() || self.roles.is_some() || self.last_good.is_some() || !self.log.is_empty()
-    }
-}
-
-/// What writer and thread share.
-#[derive(Default)]
-struct Desk {
-    work: Mutex<Work>,
-    bell: Condvar,
-}
-
-impl Desk {
-    /// The work; what waits is right also after a panic elsewhere.
-    fn work(&self) -> MutexGuard<'_, Work> {
-        self.work.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The writer's side of the I/O thread.
+/// The writer's side of the I/O threads.
+#[derive(Debug)]
 pub struct Appender {
+    /// To the thread of the ledger; its end is the thread's end.
+    appends: Option<SyncSender<Append>>,
+    /// What the lazy thread finds.
     desk: Arc<Desk>,
+    /// The thread of the ledger; it waits for the lazy one before it gives up the lock.
     thread: Option<JoinHandle<()>>,
 }
 
 impl Appender {
-    /// Starts the thread over an opened store.
+    /// Starts the threads over an opened store.
     ///
     /// # Errors
     /// When the system gives no thread.
     pub fn start(store: FileStore) -> std::io::Result<Appender> {
-        let desk = Arc::new(Desk::default());
-        let shared = desk.clone();
-        let thread = std::thread::Builder::new()
-            .name("ledger".to_owned())
-            .spawn(move || Thread::new(store, shared).run())?;
-        Ok(Appender {
-            desk,
-            thread: Some(thread),
-        })
+        let (appends, queue) = sync_channel(APPENDS_WAITING_MAX);
+        let desk = Arc::new(Desk::new(store.data_dir()));
+        let lazy_desk = desk.clone();
+        let lazy = std::thread::Builder::new()
+            .name("lazy-files".to_owned())
+            .spawn(move || lazy_desk.run())?;
+        let mut appender = Appender {
+            appends: Some(appends),
+            desk: desk.clone(),
+            thread: None,
+        };
+        let thread = std::thread::Builder::new().name("ledger".to_owned()).spawn(move || {
+            let mut store = store;
+            run(&mut store, &queue);
+            desk.close();
+            // A panic there has been told by the panic handler; the ledger is not concerned.
+            let _ = lazy.join();
+        })?;
+        appender.thread = Some(thread);
+        Ok(appender)
     }
 
-    /// Appends complete lines; the receiver gets the outcome once they are durable or are not. One at a time: the outcome
-    /// of the one before must have come.
-    pub fn append(&self, lines: Vec<u8>) -> oneshot::Receiver<Result<(), StoreError>> {
+    /// Appends complete lines; the receiver gets the outcome once they are durable or are not.
+    pub fn append(&self, lines: Vec<u8>) -> oneshot::Receiver<Outcome> {
         let (done, outcome) = oneshot::channel();
-        self.desk.work().append = Some((lines, done));
-        self.desk.bell.notify_one();
+        let refused = match &self.appends {
+            Some(appends) => appends.try_send((lines, done)).err(),
+            None => None,
+        };
+        // Whoever does not wait any more needs no answer; a thread that is gone drops `done`, which the receiver sees.
+        if let Some(TrySendError::Full((_, done))) = refused {
+            let _ = done.send(Err(StoreError::Busy));
+        }
         outcome
     }
 
     /// Saves the verdicts, soon.
     pub fn save_health(&self, saved: Saved) {
-        self.desk.work().health = Some(saved);
-        self.desk.bell.notify_one();
+        self.desk.save_health(saved);
     }
 
     /// Saves the published roles for `--answer-only`, soon; they are put into words on the thread, not by the caller.
     pub fn save_roles(&self, words: impl FnOnce() -> Vec<u8> + Send + 'static) {
-        self.desk.work().roles = Some(Box::new(words));
-        self.desk.bell.notify_one();
+        self.desk.save_roles(Box::new(words));
     }
 
     /// Keeps a copy of an accepted config with its zones, soon.
     pub fn save_last_good(&self, files: Vec<(PathBuf, Vec<u8>)>, sha256: String) {
-        self.desk.work().last_good = Some((files, sha256));
-        self.desk.bell.notify_one();
+        self.desk.save_last_good(files, sha256);
     }
 
     /// Notes changes of verdicts in the health log, soon.
     pub fn log_health(&self, wall: Wall, changes: &[Change]) {
-        let mut work = self.desk.work();
-        for change in changes {
-            if work.log.len() > LOG_WAITING_MAX {
-                work.log_lost += 1;
-            } else {
-                let line = log_line(wall, change);
-                work.log.push_str(&line);
-                work.log.push('\n');
-            }
-        }
-        drop(work);
-        self.desk.bell.notify_one();
+        self.desk.log_health(wall, changes);
     }
 
-    /// Writes what still waits and ends the thread; the data dir is unlocked then.
+    /// Writes what still waits and ends the threads; the data dir is unlocked then.
     pub async fn close(mut self) {
-        self.ring_out();
+        self.appends = None;
         if let Some(thread) = self.thread.take() {
+            // A panic there has been told by the panic handler.
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
         }
-    }
-
-    /// Tells the thread to end.
-    fn ring_out(&self) {
-        self.desk.work().closing = true;
-        self.desk.bell.notify_one();
     }
 }
 
 impl Drop for Appender {
     fn drop(&mut self) {
-        self.ring_out();
+        // The ledger's thread sees its queue end and closes the lazy one; this is for a start that failed half-way.
+        self.appends = None;
+        self.desk.close();
     }
 }
 
-/// The thread's side.
-struct Thread {
-    store: FileStore,
-    desk: Arc<Desk>,
-    health_log: HealthLog,
-    /// When lazy things may be written again.
-    lazy_at: Instant,
-    /// Whether the last lazy write failed: told once, not each second.
-    complained: bool,
-}
-
-impl Thread {
-    /// Nothing written yet.
-    fn new(store: FileStore, desk: Arc<Desk>) -> Thread {
-        let health_log = HealthLog::new(store.data_dir());
-        Thread {
-            store,
-            desk,
-            health_log,
-            lazy_at: Instant::now(),
-            complained: false,
-        }
-    }
-
-    /// Until it is told to close and nothing waits.
-    fn run(mut self) {
-        let desk = self.desk.clone();
-        loop {
-            let mut work = desk.work();
-            let now = Instant::now();
-            if let Some((lines, done)) = work.append.take() {
-                drop(work);
-                let outcome = self.store.append(&lines);
-                // Nobody waiting is no error: the entry stands.
-                let _ = done.send(outcome);
-            } else if work.is_lazy() && (work.closing || now >= self.lazy_at) {
-                let closing = work.closing;
-                // No append waits (see above), so only `closing` has to stay behind.
-                let lazy = std::mem::replace(
-                    &mut *work,
-                    Work {
-                        closing,
-                        ..Work::default()
-                    },
-                );
-                drop(work);
-                self.write_lazy(lazy);
-                self.lazy_at = Instant::now() + LOG_EVERY.min(COPY_EVERY);
-            } else if work.closing {
-                return;
-            } else if work.is_lazy() {
-                let wait = self.lazy_at.saturating_duration_since(now);
-                drop(desk.bell.wait_timeout(work, wait));
-            } else {
-                drop(desk.bell.wait(work));
-            }
-        }
-    }
-
-    /// Writes the lazy things; a failure loses nothing that matters and is told once.
-    fn write_lazy(&mut self, lazy: Work) {
-        let data_dir = self.store.data_dir().to_owned();
-        let mut outcome = Ok(());
-        if let Some((files, sha256)) = lazy.last_good {
-            outcome = outcome.and(copies::write_last_good(&data_dir, &files, &sha256));
-        }
-        if let Some(words) = lazy.roles {
-            outcome = outcome.and(copies::write_roles(&data_dir, &words()));
-        }
-        if let Some(saved) = lazy.health {
-            outcome = outcome.and(copies::write_health(&data_dir, &saved));
-        }
-        if !lazy.log.is_empty() {
-            let lost = (lazy.log_lost > 0)
-                .then(|| format!("{{\"lost\":{}}}\n", lazy.log_lost))
-                .unwrap_or_default();
-            outcome = outcome.and(self.health_log.write(&(lazy.log + &lost)));
-        }
+/// Appends until the queue ends.
+fn run(store: &mut FileStore, queue: &Receiver<Append>) {
+    while let Ok(first) = queue.recv() {
+        let mut group = vec![first];
+        group.extend(queue.try_iter());
+        let outcome = match group.as_slice() {
+            [(lines, _)] => store.append(lines),
+            _ => store.append(&group.iter().flat_map(|(lines, _)| lines).copied().collect::<Vec<u8>>()),
+        };
         match outcome {
-            Ok(()) => self.complained = false,
-            Err(error) if !self.complained => {
-                self.complained = true;
-                tracing::warn!(
-                    source = std::error::Error::source(&error).map(tracing::field::display),
-                    "{error}; answering goes on, it is tried again"
-                );
+            // One that does not continue the ledger must not take those before it along; nothing was written yet.
+            Err(StoreError::NotNext { .. }) if group.len() > 1 => {
+                for (lines, done) in group {
+                    // Nobody waiting is no error: the entry stands. So below.
+                    let _ = done.send(store.append(&lines));
+                }
             }
-            Err(_) => {}
+            outcome => tell(group, outcome),
         }
     }
 }
 
-/// A change of a verdict as a line of JSON.
-fn log_line(wall: Wall, change: &Change) -> String {
-    let what = match &change.what {
-        ChangeKind::Probe { target, from, to, message } => serde_json::json!({
-            "probe": target.probe, "endpoint": target.endpoint, "address": target.address, "from": from, "to": to, "message": message
-        }),
-        ChangeKind::Endpoint { endpoint, from, to } => serde_json::json!({ "endpoint": endpoint, "from": from, "to": to }),
-        ChangeKind::Region { from, to } => serde_json::json!({ "from": from, "to": to }),
-        ChangeKind::Observed { from, to } => serde_json::json!({ "observed-from": from, "observed-to": to }),
-    };
-    serde_json::json!({ "time": wall, "app": change.app, "region": change.region, "what": what }).to_string()
+/// Tells a whole group what came of it: the first gets the error itself, the rest that they were in one write with it.
+fn tell(group: Vec<Append>, outcome: Outcome) {
+    let is_done = outcome.is_ok();
+    let mut outcome = Some(outcome);
+    for (_, done) in group {
+        let rest = || if is_done { Ok(()) } else { Err(StoreError::Together) };
+        let _ = done.send(outcome.take().unwrap_or_else(rest));
+    }
 }

@@ -1,7 +1,7 @@
 //! What a node keeps beside the ledger: the last accepted config, roles, verdicts, and the log of their changes.
 //!
-//! Each is replaced whole by renaming, so that a reader finds the old one or the new one. Only the last accepted config is
-//! made durable with fsync: it is what a start falls back to.
+//! Each is replaced whole by renaming, so that a reader finds the old one or the new one. The last accepted config
+//! and the roles are made durable with fsync: they are what a start falls back to.
 
 use super::StoreError;
 use super::file::sync_dir;
@@ -27,6 +27,7 @@ pub struct LastGood {
 /// The table of contents of the copy.
 #[derive(Serialize, Deserialize)]
 struct Manifest {
+    /// Over all files, as [`sha256_of_files`] gives it.
     sha256: String,
     /// The paths the files were read from; file n is kept under the name n.
     files: Vec<PathBuf>,
@@ -65,9 +66,10 @@ pub(super) fn write_last_good(data_dir: &Path, files: &[(PathBuf, Vec<u8>)], sha
     })?;
     write_durable(&new.join("manifest.json"), &json)?;
     sync_dir(&new)?;
-    // A crash between the two renames leaves the old copy under its other name, where `read_last_good` looks too.
-    remove_dir(&old)?;
+    // A crash between the two renames leaves the old copy under its other name, where `read_last_good` looks too; it
+    // must stay there until the new one has its place.
     if current.exists() {
+        remove_dir(&old)?;
         fs::rename(&current, &old).map_err(StoreError::io("rename", &current))?;
     }
     fs::rename(&new, &current).map_err(StoreError::io("rename", &new))?;
@@ -133,9 +135,13 @@ pub fn read_health(data_dir: &Path) -> Result<Option<Saved>, StoreError> {
     }
 }
 
-/// Saves the published roles.
+/// Saves the published roles, durably: they are what answers when the ledger is corrupt.
 pub(super) fn write_roles(data_dir: &Path, json: &[u8]) -> Result<(), StoreError> {
-    replace(&data_dir.join("roles.json"), json)
+    let path = data_dir.join("roles.json");
+    let new = path.with_extension("new");
+    write_durable(&new, json)?;
+    fs::rename(&new, &path).map_err(StoreError::io("rename", &new))?;
+    sync_dir(data_dir)
 }
 
 /// Reads the last published roles.
@@ -178,6 +184,7 @@ fn remove_dir(path: &Path) -> Result<(), StoreError> {
 
 /// The log of changes of verdicts: rotated, not synced.
 pub(super) struct HealthLog {
+    /// The file written to.
     path: PathBuf,
 }
 
@@ -190,7 +197,7 @@ impl HealthLog {
     }
 
     /// Adds lines.
-    pub fn write(&mut self, lines: &str) -> Result<(), StoreError> {
+    pub fn write(&self, lines: &str) -> Result<(), StoreError> {
         if fs::metadata(&self.path).is_ok_and(|meta| meta.len() > LOG_OCTETS_MAX) {
             fs::rename(&self.path, self.path.with_extension("log.1")).map_err(StoreError::io("rotate", &self.path))?;
         }

@@ -1,11 +1,20 @@
 //! The ledger as a file: opened with its lock, verified, appended to, cut back when a write fails.
+//!
+//! ```text
+//! open ─▶ ready ──append──▶ write ─▶ fdatasync ─▶ ready, acknowledged
+//!                             └── error ──▶ cut back to what was durable, fsync ─▶ ready, refused
+//!                                                 └── error, or a disk that lost writes ─▶ poisoned until the next start
+//! ```
+//! Invariants: what was acknowledged is never cut off; only lines that continue the chain are written; complete lines are
+//! made durable before the store is ready, so that a decision that was replayed cannot vanish with the power.
 
 use super::reader::{Index, LedgerReader};
 use super::{Store, StoreError, ledger_path};
-use crate::ledger::{Entry, Scanner};
+use crate::ledger::{Chain, Entry, Receipt, Scan, Scanner};
 use crate::model::Seq;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -28,18 +37,48 @@ pub struct OpenReport {
     pub torn: Option<Torn>,
 }
 
+/// What an append needs of a file. Tests put a failing one in its place.
+pub(super) trait Disk: Send + std::fmt::Debug {
+    /// Writes all octets at an offset.
+    fn write_at(&mut self, octets: &[u8], offset: u64) -> io::Result<()>;
+    /// Makes what was written durable.
+    fn sync_data(&mut self) -> io::Result<()>;
+    /// Sets the length and makes it durable.
+    fn cut(&mut self, len: u64) -> io::Result<()>;
+}
+
+impl Disk for File {
+    fn write_at(&mut self, octets: &[u8], offset: u64) -> io::Result<()> {
+        FileExt::write_all_at(self, octets, offset)
+    }
+
+    fn sync_data(&mut self) -> io::Result<()> {
+        File::sync_data(self)
+    }
+
+    fn cut(&mut self, len: u64) -> io::Result<()> {
+        self.set_len(len)?;
+        self.sync_all()
+    }
+}
+
 /// The ledger file of a data dir, locked for this process.
 #[derive(Debug)]
 pub struct FileStore {
+    /// The data dir.
     data_dir: PathBuf,
+    /// The ledger.
     path: PathBuf,
-    file: File,
-    /// Octets that are durable; the file is never longer, except while it is written.
-    durable: u64,
+    /// The ledger, open.
+    disk: Box<dyn Disk>,
+    /// What is durable: its head and its length. The file is never longer, except while it is written.
+    durable: Chain,
+    /// Whether a failed write could not be undone.
     poisoned: bool,
+    /// Shared with the readers.
     index: Arc<Index>,
-    /// Held until the store is dropped.
-    _lock: File,
+    /// Held until the store is dropped; none in tests without a data dir.
+    _lock: Option<File>,
 }
 
 impl FileStore {
@@ -49,35 +88,40 @@ impl FileStore {
     /// # Errors
     /// When the dir cannot be used or is in use, or a complete line does not verify. Nothing was changed then.
     pub fn open(data_dir: &Path, stamp: &str, sink: &mut dyn FnMut(Entry)) -> Result<(FileStore, OpenReport), StoreError> {
-        std::fs::create_dir_all(data_dir).map_err(StoreError::io("create the data dir", data_dir))?;
+        make_dir(data_dir)?;
         let lock = lock(data_dir)?;
         let path = ledger_path(data_dir);
-        let existed = path.exists();
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
             .open(&path)
-            .map_err(StoreError::io("open the ledger", &path))?;
-        if !existed {
-            sync_dir(data_dir)?;
-        }
+            .map_err(StoreError::data_dir("open", &path))?;
+        // Always, not only when it was made: the start that made it may have crashed before this line.
+        sync_dir(data_dir)?;
         let index = Arc::new(Index::default());
-        let (durable, torn) = verify(&path, &mut file, &index, sink)?;
-        let mut store = FileStore {
+        let scan = verify(&path, &mut file, &index, sink)?;
+        // Complete lines that a crash left in the page cache alone are in force from now on, so they must stay.
+        file.sync_data().map_err(StoreError::io("sync the ledger", &path))?;
+        let mut store = FileStore::over(Box::new(file), data_dir, scan.chain, index);
+        store._lock = Some(lock);
+        let torn = store.set_aside(&scan.torn, stamp)?;
+        Ok((store, OpenReport { torn }))
+    }
+
+    /// A store over an opened, verified file.
+    pub(super) fn over(disk: Box<dyn Disk>, data_dir: &Path, durable: Chain, index: Arc<Index>) -> FileStore {
+        index.set_durable(durable.head().seq, durable.offset());
+        FileStore {
             data_dir: data_dir.to_owned(),
-            path,
-            file,
+            path: ledger_path(data_dir),
+            disk,
             durable,
             poisoned: false,
             index,
-            _lock: lock,
-        };
-        let report = OpenReport {
-            torn: store.set_aside(&torn, stamp)?,
-        };
-        Ok((store, report))
+            _lock: None,
+        }
     }
 
     /// Keeps a torn last line in a file of its own and cuts it off.
@@ -85,20 +129,33 @@ impl FileStore {
         if torn.is_empty() {
             return Ok(None);
         }
-        let path = self.data_dir.join(format!("ledger.torn-{stamp}"));
-        let mut file = File::create(&path).map_err(StoreError::io("keep the torn line in", &path))?;
+        let (path, mut file) = self.new_torn_file(stamp)?;
         file.write_all(torn)
             .and_then(|()| file.sync_all())
-            .map_err(StoreError::io("keep the torn line in", &path))?;
+            .map_err(StoreError::io("keep the torn line of the ledger in", &path))?;
         sync_dir(&self.data_dir)?;
-        self.cut_back().map_err(StoreError::io("cut the torn line off", &self.path))?;
+        self.cut_back()
+            .map_err(StoreError::io("cut the torn line off the ledger", &self.path))?;
         Ok(Some(Torn { octets: torn.len(), path }))
     }
 
+    /// A file that did not exist: an earlier torn line is not overwritten.
+    fn new_torn_file(&self, stamp: &str) -> Result<(PathBuf, File), StoreError> {
+        let mut number = 1u32;
+        loop {
+            let suffix = if number == 1 { String::new() } else { format!("-{number}") };
+            let path = self.data_dir.join(format!("ledger.torn-{stamp}{suffix}"));
+            match File::create_new(&path) {
+                Ok(file) => return Ok((path, file)),
+                Err(error) if error.kind() == ErrorKind::AlreadyExists && number < 1_000 => number += 1,
+                Err(error) => return Err(StoreError::io("keep the torn line of the ledger in", &path)(error)),
+            }
+        }
+    }
+
     /// Makes the file as long as what is durable.
-    fn cut_back(&mut self) -> std::io::Result<()> {
-        self.file.set_len(self.durable)?;
-        self.file.sync_all()
+    fn cut_back(&mut self) -> io::Result<()> {
+        self.disk.cut(self.durable.offset())
     }
 
     /// Reads the ledger beside this store.
@@ -111,6 +168,11 @@ impl FileStore {
         &self.data_dir
     }
 
+    /// The last durable entry.
+    pub fn head(&self) -> Receipt {
+        self.durable.head()
+    }
+
     /// Appends complete lines; they are durable when this returns.
     ///
     /// # Errors
@@ -119,23 +181,39 @@ impl FileStore {
         if self.poisoned {
             return Err(StoreError::Poisoned { path: self.path.clone() });
         }
-        let written = self
-            .file
-            .seek(SeekFrom::Start(self.durable))
-            .and_then(|_| self.file.write_all(lines))
-            .and_then(|()| self.file.sync_data());
-        if let Err(source) = written {
-            // Half a batch must not stand there when the next one comes: it would be taken for corruption.
-            self.poisoned = self.cut_back().is_err();
-            return Err(StoreError::Io {
-                what: "write to the ledger",
+        let mut next = self.durable.clone();
+        for line in lines.split_inclusive(|&octet| octet == b'\n') {
+            // A line that does not follow would make the whole ledger corrupt at the next start.
+            next.follow(line).map_err(|source| StoreError::NotNext {
                 path: self.path.clone(),
                 source,
-            });
+            })?;
         }
-        self.index.extend(lines, self.durable);
-        self.durable += lines.len() as u64;
+        if let Err(source) = self.disk.write_at(lines, self.durable.offset()) {
+            return Err(self.undo(source, true));
+        }
+        if let Err(source) = self.disk.sync_data() {
+            // No room is told by fdatasync too (delayed allocation). After any other error the kernel may have dropped
+            // pages and call the next fdatasync a success, so nothing it says of this file can be trusted any more.
+            let is_room = matches!(
+                source.kind(),
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge
+            );
+            return Err(self.undo(source, is_room));
+        }
+        self.index.extend(lines, self.durable.offset());
+        self.durable = next;
         Ok(())
+    }
+
+    /// Takes a failed write back. Half a batch must not stand there when the next one comes: it would be corruption.
+    fn undo(&mut self, source: io::Error, can_be_trusted: bool) -> StoreError {
+        let path = self.path.clone();
+        if self.cut_back().is_ok() && can_be_trusted {
+            return StoreError::io("write to the ledger", &path)(source);
+        }
+        self.poisoned = true;
+        StoreError::Undecided { path, source }
     }
 }
 
@@ -144,8 +222,24 @@ impl Store for FileStore {
         FileStore::append(self, lines)
     }
 
+    fn head(&self) -> Receipt {
+        FileStore::head(self)
+    }
+
     fn entries(&self, after: Seq, limit: usize) -> Result<Vec<Entry>, StoreError> {
         self.reader().entries(after, limit)
+    }
+}
+
+/// Makes the data dir when it is missing, durably.
+fn make_dir(data_dir: &Path) -> Result<(), StoreError> {
+    if data_dir.is_dir() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(data_dir).map_err(StoreError::data_dir("create", data_dir))?;
+    match data_dir.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent),
+        _ => Ok(()),
     }
 }
 
@@ -158,12 +252,13 @@ fn lock(data_dir: &Path) -> Result<File, StoreError> {
         .create(true)
         .truncate(false)
         .open(&path)
-        .map_err(StoreError::io("open (is the data dir writable for this user?)", &path))?;
+        .map_err(StoreError::data_dir("open", &path))?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut text = String::new();
-            let _ = file.read_to_string(&mut text);
+            // The id is for people; without it the message says less.
+            let _ = Read::take(file, 32).read_to_string(&mut text);
             return Err(StoreError::Locked {
                 path: data_dir.to_owned(),
                 pid: text.trim().parse().ok(),
@@ -177,15 +272,15 @@ fn lock(data_dir: &Path) -> Result<File, StoreError> {
             });
         }
     }
-    // The id is for people; a full disk must not keep the server from answering.
+    // A full disk must not keep the server from answering.
     let _ = file
         .set_len(0)
         .and_then(|()| file.write_all(std::process::id().to_string().as_bytes()));
     Ok(file)
 }
 
-/// Verifies the whole ledger; gives the octets of its complete lines and the torn rest.
-fn verify(path: &Path, file: &mut File, index: &Arc<Index>, sink: &mut dyn FnMut(Entry)) -> Result<(u64, Vec<u8>), StoreError> {
+/// Verifies the whole ledger; gives its chain and the torn rest.
+fn verify(path: &Path, file: &mut File, index: &Index, sink: &mut dyn FnMut(Entry)) -> Result<Scan, StoreError> {
     let corrupt = |source| StoreError::Corrupt {
         path: path.to_owned(),
         source,
@@ -195,7 +290,7 @@ fn verify(path: &Path, file: &mut File, index: &Arc<Index>, sink: &mut dyn FnMut
     loop {
         let count = file.read(&mut chunk).map_err(StoreError::io("read the ledger", path))?;
         if count == 0 {
-            break;
+            return scanner.finish().map_err(corrupt);
         }
         let mut take = |entry: Entry, offset: u64| {
             index.note(entry.seq, offset);
@@ -203,9 +298,6 @@ fn verify(path: &Path, file: &mut File, index: &Arc<Index>, sink: &mut dyn FnMut
         };
         scanner.feed(chunk.get(..count).unwrap_or_default(), &mut take).map_err(corrupt)?;
     }
-    let scan = scanner.finish().map_err(corrupt)?;
-    index.set_durable(scan.chain.head().seq, scan.chain.offset());
-    Ok((scan.chain.offset(), scan.torn))
 }
 
 /// Makes a new name in a folder durable.

@@ -21,14 +21,17 @@
 mod appender;
 mod copies;
 mod file;
+mod lazy;
 mod reader;
+#[cfg(test)]
+mod tests;
 
 pub use appender::Appender;
 pub use copies::{LastGood, read_health, read_last_good, read_roles, sha256_of_files};
 pub use file::{FileStore, OpenReport, Torn};
 pub use reader::LedgerReader;
 
-use crate::ledger::{Corruption, Entry};
+use crate::ledger::{Corruption, Entry, Receipt};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -42,10 +45,14 @@ pub trait Store: Send {
     /// Appends complete lines; they are durable when this returns.
     ///
     /// # Errors
-    /// When they are not; then the store is as it was before, or [`StoreError::Poisoned`] from then on.
+    /// When they are not, or do not continue the ledger. The store is as it was before then; after
+    /// [`StoreError::Undecided`] nobody knows, and every further append is refused.
     fn append(&mut self, lines: &[u8]) -> Result<(), StoreError>;
 
-    /// Every entry after a number, in order, at most `limit`.
+    /// The last durable entry.
+    fn head(&self) -> Receipt;
+
+    /// Entries after a number, in order, at most `limit`. Fewer come where the lines are long; none: there is nothing after.
     ///
     /// # Errors
     /// When the entries cannot be read.
@@ -82,7 +89,35 @@ pub enum StoreError {
         /// Which entry, and how.
         source: Corruption,
     },
-    /// A failed write could not be undone; the file may end in half a batch until the next start.
+    /// The data dir cannot be used as it is.
+    #[error("cannot {what} {}: the data dir must be a folder that the server's user may write to; give it to that user, or set another data-dir", path.display())]
+    DataDir {
+        /// What was tried.
+        what: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// Lines that do not continue the ledger were refused; nothing was written.
+    #[error("refused to write to the ledger {} what does not continue it: {source}", path.display())]
+    NotNext {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with them.
+        source: Corruption,
+    },
+    /// A write failed and could not be undone for sure.
+    #[error("cannot write to the ledger {}, nor undo the write for sure: the next start shows whether it is recorded; restart the server", path.display())]
+    Undecided {
+        /// The file.
+        path: PathBuf,
+        /// Why the write failed.
+        #[source]
+        source: io::Error,
+    },
+    /// An earlier append is [`StoreError::Undecided`]; the file may end in half a batch until the next start.
     #[error("an earlier failed write to {} could not be undone; restart the server", path.display())]
     Poisoned {
         /// The file.
@@ -99,6 +134,12 @@ pub enum StoreError {
     /// The I/O thread is gone.
     #[error("the ledger's I/O thread is gone")]
     Gone,
+    /// It was in one write with an append that failed; the error of that one says why.
+    #[error("the ledger could not be written: this change was in one write with another, which says why")]
+    Together,
+    /// More appends wait than any writer should send.
+    #[error("too many appends wait for the disk")]
+    Busy,
 }
 
 /// ` (process 123)`.
@@ -111,5 +152,11 @@ impl StoreError {
     fn io(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError + use<> {
         let path = path.to_owned();
         move |source| StoreError::Io { what, path, source }
+    }
+
+    /// The data dir, or what must be in it, cannot be used.
+    fn data_dir(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError + use<> {
+        let path = path.to_owned();
+        move |source| StoreError::DataDir { what, path, source }
     }
 }

@@ -1,10 +1,11 @@
 //! Reading entries beside a running writer, or from a data dir without a server.
 //!
 //! The index remembers where every [`STRIDE`]th entry begins and how far the file is durable: some 16 octets for 64
-//! entries, so a ledger of ten million entries costs 2.5 MB.
+//! entries, so a ledger of ten million entries costs 2.5 MB. Without a server beside, the index is learned while reading
+//! and only complete lines are seen; the last of them may belong to a write that is not acknowledged yet.
 
 use super::{StoreError, ledger_path};
-use crate::ledger::{Corruption, Entry, Fault, decode};
+use crate::ledger::{Corruption, Entry, Fault, LINE_OCTETS_MAX, LineError, decode};
 use crate::model::Seq;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
@@ -13,6 +14,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Every how many entries a place is remembered.
 const STRIDE: u64 = 64;
+/// Octets of lines after which one answer ends, so that long lines do not fill the memory.
+const PAGE_OCTETS_MAX: usize = 8 << 20;
 
 /// Where entries begin, and how far the file is durable.
 #[derive(Debug, Default)]
@@ -23,7 +26,9 @@ pub(super) struct Index(Mutex<Places>);
 struct Places {
     /// Begin of entry 1, 1 + STRIDE, …
     marks: Vec<u64>,
+    /// The last durable entry.
     last: u64,
+    /// Octets that are durable.
     durable: u64,
 }
 
@@ -35,8 +40,11 @@ impl Index {
 
     /// An entry begins at an offset; entries come in order.
     pub fn note(&self, seq: Seq, offset: u64) {
-        if (seq.0 - 1).is_multiple_of(STRIDE) {
-            self.places().marks.push(offset);
+        let (slot, rest) = (seq.0.saturating_sub(1) / STRIDE, seq.0.saturating_sub(1) % STRIDE);
+        let mut places = self.places();
+        // A reader without a server passes the same entries again and again.
+        if rest == 0 && places.marks.len() as u64 == slot {
+            places.marks.push(offset);
         }
     }
 
@@ -61,6 +69,11 @@ impl Index {
         places.durable = at;
     }
 
+    /// Forgets every place; true if there was one.
+    fn forget(&self) -> bool {
+        !std::mem::take(&mut self.places().marks).is_empty()
+    }
+
     /// Where to begin reading for an entry: an offset at or before it with that entry's number; and the durable end.
     fn begin(&self, seq: u64) -> (u64, u64, u64) {
         let places = self.places();
@@ -74,22 +87,30 @@ impl Index {
 /// Reads the ledger; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct LedgerReader {
+    /// The ledger.
     path: PathBuf,
-    /// None: no server is beside; the file is read to its end.
-    index: Option<Arc<Index>>,
+    /// Where entries begin.
+    index: Arc<Index>,
+    /// Whether a store keeps the index; otherwise the file is read to its end.
+    is_beside: bool,
 }
 
 impl LedgerReader {
     /// Beside a running store: sees only durable entries.
     pub(super) fn beside(path: PathBuf, index: Arc<Index>) -> LedgerReader {
-        LedgerReader { path, index: Some(index) }
+        LedgerReader {
+            path,
+            index,
+            is_beside: true,
+        }
     }
 
     /// Of a data dir, without a server; a torn last line is passed over.
     pub fn of(data_dir: &Path) -> LedgerReader {
         LedgerReader {
             path: ledger_path(data_dir),
-            index: None,
+            index: Arc::new(Index::default()),
+            is_beside: false,
         }
     }
 
@@ -98,29 +119,49 @@ impl LedgerReader {
         &self.path
     }
 
-    /// Entries after a number, in order, at most `limit`. Each line is checked by itself; the chain between them is the
+    /// Entries after a number, in order, at most `limit`; fewer where they are long, so only an empty answer says that there
+    /// is nothing after. Each line is checked by itself and against its neighbours in the answer; the whole chain is the
     /// business of `ledger verify`.
     ///
     /// # Errors
-    /// When the file cannot be read or a line is no entry.
+    /// When the file cannot be read or a line is not the entry that it should be.
     pub fn entries(&self, after: Seq, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        match self.page(after, limit) {
+            // A writer elsewhere may have cut a failed write back since a place was learned: look again from the start.
+            Err(StoreError::Corrupt { .. }) if !self.is_beside && self.index.forget() => self.page(after, limit),
+            page => page,
+        }
+    }
+
+    /// One answer of [`LedgerReader::entries`].
+    fn page(&self, after: Seq, limit: usize) -> Result<Vec<Entry>, StoreError> {
         let wanted = after.0.saturating_add(1);
-        let (offset, first, end) = self.index.as_ref().map_or((0, 1, u64::MAX), |index| index.begin(wanted));
+        let (offset, first, durable) = self.index.begin(wanted);
+        let end = if self.is_beside { durable } else { u64::MAX };
         let mut file = File::open(&self.path).map_err(StoreError::io("open the ledger", &self.path))?;
         file.seek(SeekFrom::Start(offset))
             .map_err(StoreError::io("read the ledger", &self.path))?;
         let mut lines = BufReader::new(file.take(end.saturating_sub(offset)));
-        let (mut line, mut seq, mut at, mut found) = (Vec::new(), first, offset, Vec::new());
-        while found.len() < limit {
+        let (mut line, mut seq, mut at, mut octets) = (Vec::new(), first, offset, 0);
+        let mut found: Vec<Entry> = Vec::new();
+        while found.len() < limit && octets < PAGE_OCTETS_MAX {
             line.clear();
-            let count = lines
+            let count = (&mut lines)
+                .take(LINE_OCTETS_MAX as u64 + 1)
                 .read_until(b'\n', &mut line)
                 .map_err(StoreError::io("read the ledger", &self.path))?;
-            if count == 0 || line.last() != Some(&b'\n') {
+            if count > LINE_OCTETS_MAX {
+                return Err(self.corrupt(seq, at, Fault::Line(LineError::TooLong)));
+            }
+            if line.last() != Some(&b'\n') {
                 break;
             }
+            if !self.is_beside {
+                self.index.note(Seq(seq), at);
+            }
             if seq >= wanted {
-                found.push(self.decode(&line, seq, at)?);
+                found.push(self.entry(&line, seq, at, found.last())?);
+                octets += count;
             }
             seq += 1;
             at += count as u64;
@@ -128,19 +169,32 @@ impl LedgerReader {
         Ok(found)
     }
 
-    /// One line as an entry, its fault told with its place.
-    fn decode(&self, line: &[u8], seq: u64, offset: u64) -> Result<Entry, StoreError> {
-        decode(line).map_err(|error| {
-            let source = Corruption {
-                seq: Seq(seq),
-                offset,
-                line: seq,
-                what: Fault::Line(error),
-            };
-            StoreError::Corrupt {
-                path: self.path.clone(),
-                source,
+    /// One line as the entry that it should be.
+    fn entry(&self, line: &[u8], seq: u64, at: u64, before: Option<&Entry>) -> Result<Entry, StoreError> {
+        let entry = decode(line).map_err(|error| self.corrupt(seq, at, Fault::Line(error)))?;
+        if entry.seq.0 != seq {
+            return Err(self.corrupt(seq, at, Fault::Seq { found: entry.seq }));
+        }
+        match before {
+            Some(before) if before.hash != entry.prev => {
+                let (found, expected) = (entry.prev, before.hash);
+                Err(self.corrupt(seq, at, Fault::Prev { found, expected }))
             }
-        })
+            _ => Ok(entry),
+        }
+    }
+
+    /// What is wrong, with its place.
+    fn corrupt(&self, seq: u64, offset: u64, what: Fault) -> StoreError {
+        let source = Corruption {
+            seq: Seq(seq),
+            offset,
+            line: seq,
+            what,
+        };
+        StoreError::Corrupt {
+            path: self.path.clone(),
+            source,
+        }
     }
 }
