@@ -5,6 +5,7 @@
 use crate::model::{Actor, Body, Draft, Evidence, Name, Now, RegionId};
 use crate::role::State;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The roles of every name.
 #[derive(Debug, Serialize, Deserialize)]
@@ -58,17 +59,9 @@ pub fn restore(json: &[u8], now: Now) -> Result<State, String> {
         };
         state.apply(state.seq().next(), now, &draft);
     };
-    for region in &saved.evacuated {
-        let body = Body::Evacuated {
-            region: region.clone(),
-            moves: Vec::new(),
-            stay: Vec::new(),
-            overridden: Vec::new(),
-            evidence: Evidence::default(),
-        };
-        apply(body);
-    }
+    let mut at_region: BTreeMap<RegionId, Vec<Name>> = BTreeMap::new();
     for one in saved.names {
+        at_region.entry(one.active.clone()).or_default().push(one.name.clone());
         apply(Body::NameAdded {
             name: one.name.clone(),
             active: one.active,
@@ -80,6 +73,17 @@ pub fn restore(json: &[u8], now: Now) -> Result<State, String> {
                 region,
             });
         }
+    }
+    for region in saved.evacuated {
+        // Whoever is active there still was left there on purpose.
+        let stay = at_region.remove(&region).unwrap_or_default();
+        apply(Body::Evacuated {
+            region,
+            moves: Vec::new(),
+            stay,
+            overridden: Vec::new(),
+            evidence: Evidence::default(),
+        });
     }
     Ok(state)
 }

@@ -1,9 +1,9 @@
 //! `pointsman serve`: the running server, from its sockets to its orderly end.
 
-use super::boot;
+use super::boot::{self, Boot};
 use super::watcher;
 use crate::control::{self, Handle, Parts, Published, ReloadRequest, SubmitError, Surroundings};
-use crate::model::{Actor, Generation, rcode};
+use crate::model::{Actor, Decision, Generation, Name, rcode};
 use crate::probe::{ProbeEvent, Prober};
 use crate::telemetry::{Clock, DnsCounters, Metrics};
 use crate::{api, dns};
@@ -57,18 +57,7 @@ pub async fn serve_until(options: ServeOptions, ready: impl FnOnce()) -> anyhow:
     }
 
     let metrics = Arc::new(Metrics::new().context("making the metrics")?);
-    let view = Arc::new(ArcSwap::from_pointee(Published {
-        generation: Generation(0),
-        seq: boot.state.seq(),
-        head: boot.head,
-        config: boot.config.clone(),
-        state: boot.state.clone(),
-        health: boot.health.clone(),
-        watch: crate::role::Watch::new(),
-        decisions,
-        alerts: imbl::OrdMap::new(),
-        serving: Arc::new(boot.serving.clone()),
-    }));
+    let view = Arc::new(ArcSwap::from_pointee(first_view(&boot, decisions)));
     let (outcomes, inbox) = mpsc::channel::<ProbeEvent>(OUTCOMES_MAX);
     let prober = Prober::start(outcomes, clock.origin());
     prober.configure(fleet);
@@ -113,6 +102,22 @@ pub async fn serve_until(options: ServeOptions, ready: impl FnOnce()) -> anyhow:
     server.stop().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What readers see before the writer's first publish.
+fn first_view(boot: &Boot, decisions: imbl::OrdMap<Name, Arc<Decision>>) -> Published {
+    Published {
+        generation: Generation(0),
+        seq: boot.state.seq(),
+        head: boot.head,
+        config: boot.config.clone(),
+        state: boot.state.clone(),
+        health: boot.health.clone(),
+        watch: crate::role::Watch::new(),
+        decisions,
+        alerts: imbl::OrdMap::new(),
+        serving: Arc::new(boot.serving.clone()),
+    }
 }
 
 /// The signals that a server obeys.

@@ -4,6 +4,7 @@
 //! are never part of it; what a peer said is cut short and its control characters are taken out.
 
 use crate::model::{FailReason, Failure, Wall};
+use nix::errno::Errno;
 use std::io;
 
 /// Most characters of a message.
@@ -56,12 +57,11 @@ pub(super) fn io_failure(error: &io::Error) -> Failure {
 
 /// What has no word of its own. Running out of something is ours, not the peer's.
 fn io_other(error: &io::Error) -> Failure {
-    match error.raw_os_error() {
-        Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
-            failure(FailReason::Internal, format!("this node cannot open connections: {error}"))
-        }
-        _ => failure(FailReason::Connect, format!("connection failed: {error}")),
+    let ours = [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM];
+    if error.raw_os_error().map(Errno::from_raw).is_some_and(|code| ours.contains(&code)) {
+        return failure(FailReason::Internal, format!("this node cannot open connections: {error}"));
     }
+    failure(FailReason::Connect, format!("connection failed: {error}"))
 }
 
 /// A failure of TLS with the server `host`.
