@@ -219,6 +219,7 @@ fn where_nsd_and_knot_agree_we_agree_and_where_they_differ_we_are_one_of_them() 
         }
     }
     odd_packets(&field, &mut report);
+    whole_answers(&field, &mut report);
     report.finish(5000);
 }
 
@@ -251,4 +252,35 @@ fn odd_packets(field: &Field, report: &mut Report) {
             },
         );
     }
+}
+
+/// What is truncated over UDP comes whole over TCP.
+fn whole_answers(field: &Field, report: &mut Report) {
+    for (label, qtype) in [
+        ("many", Rtype::A),
+        ("texts", Rtype::TXT),
+        ("types", Rtype::MX),
+        ("big", Rtype::A),
+        ("huge", Rtype::A),
+        ("chain0", Rtype::A),
+    ] {
+        let name = Name::parse(&format!("{label}.rich.test.")).unwrap();
+        let packet = query(&name, qtype.0, None);
+        let view = |bytes: Option<Vec<u8>>| self_view(field, bytes, qtype);
+        let ours = view(ask_raw(&field.ours, &packet, Transport::Tcp).map(|(_, bytes)| bytes));
+        let (nsd, knot) = (view(field.nsd.exchange_tcp(&packet)), view(field.knot.exchange_tcp(&packet)));
+        let wrong = ours
+            .iter()
+            .zip(nsd.iter().zip(&knot))
+            .filter(|(ours, (nsd, knot))| ours != nsd && ours != knot);
+        report.add(
+            format!("{name} {qtype} over TCP"),
+            wrong.map(|(ours, _)| format!("{ours:?}")).collect(),
+        );
+    }
+}
+
+/// What is compared of a response in bytes.
+fn self_view(field: &Field, bytes: Option<Vec<u8>>, qtype: Rtype) -> Vec<(&'static str, String)> {
+    field.view(&Response::decode(&bytes.expect("an answer over TCP")).unwrap(), qtype.0)
 }

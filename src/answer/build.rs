@@ -175,10 +175,9 @@ impl<'z> Builder<'z> {
         let above = parent(wire).map(|above| self.enter(above, zone));
         let number = self.new_node(wire, zone);
         self.put(number, wire);
-        if wire.starts_with(b"\x01*") {
-            if let Some(above) = above.and_then(|above| self.world.nodes.get_mut(above as usize)) {
-                above.wildcard = number;
-            }
+        let above = above.filter(|_| wire.starts_with(b"\x01*"));
+        if let Some(above) = above.and_then(|above| self.world.nodes.get_mut(above as usize)) {
+            above.wildcard = number;
         }
         number
     }
@@ -368,10 +367,9 @@ impl<'z> Builder<'z> {
         // Without a node of its own for the name, the parent answers from its closest encloser, be it a cut.
         let aside = self.outer.get(&(number as u32)).copied();
         let outer = aside.or_else(|| self.world.find_number(self.world.name(&closest))).unwrap_or(NONE);
-        if let Some(number) = self.world.find_number(&apex) {
-            if let Some(node) = self.world.nodes.get_mut(number as usize) {
-                node.extra = outer;
-            }
+        let number = self.world.find_number(&apex);
+        if let Some(node) = number.and_then(|number| self.world.nodes.get_mut(number as usize)) {
+            node.extra = outer;
         }
     }
 }

@@ -16,7 +16,7 @@ use super::query::{Edns, HEADER_OCTETS, OPT_OCTETS, Query};
 /// Most names in a chain, the question's included: 5 aliases are followed, as in Knot; a resolver asks on from
 /// there. Each adds at most 12 + 255 octets of CNAME and as much of DNAME, so the last place stays below 3 KiB,
 /// where 14-bit pointers reach, and so do pointers into the first 4 KiB of a piece behind it.
-pub(super) const PLACES_MAX: usize = 6;
+pub(super) const PLACES_MAX: usize = crate::zone::ALIASES_MAX + 1;
 /// Where the question's name stands.
 pub(super) const QNAME_AT: usize = HEADER_OCTETS;
 

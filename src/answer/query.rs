@@ -137,11 +137,11 @@ impl<'q> Query<'q> {
         }
         let mut edns = None;
         for _ in 0..ar {
-            if let Some(opt) = read_opt(rest)? {
-                if edns.replace(opt).is_some() {
-                    return Err(Malformed); // RFC 6891 §6.1.1: more than one OPT
-                }
+            let opt = read_opt(rest)?;
+            if opt.is_some() && edns.is_some() {
+                return Err(Malformed); // RFC 6891 §6.1.1: more than one OPT
             }
+            edns = edns.or(opt);
             rest = skip_record(rest).ok_or(Malformed)?;
         }
         if !rest.is_empty() {

@@ -139,6 +139,8 @@ impl Batch {
             return;
         };
         let octets = (header.msg_len as usize).min(QUERY_OCTETS_MAX);
+        // Its type is usize with one C library and u32 with another.
+        #[allow(clippy::unnecessary_cast)]
         let control_len = (header.msg_hdr.msg_controllen as usize).min(CONTROL_OCTETS);
         let control_len = if self.has_control { control_len } else { 0 };
         let local = turn_round(&mut slot.control, control_len);

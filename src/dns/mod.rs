@@ -21,6 +21,9 @@ mod lane;
 mod stats;
 mod tcp;
 
+#[cfg(test)]
+mod tests;
+
 pub use bind::{BindError, Bound, Server};
 pub use stats::{Counted, Stats};
 

@@ -196,7 +196,7 @@ pub(super) struct LaneStats {
 
 impl LaneStats {
     /// All zero.
-    fn new(transport: Transport) -> LaneStats {
+    pub(super) fn new(transport: Transport) -> LaneStats {
         LaneStats {
             transport,
             queries: AtomicU64::new(0),

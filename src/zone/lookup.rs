@@ -6,7 +6,9 @@
 //!
 //! - A chain of CNAME and DNAME is followed inside the zone of the question only and ends at its edge, with
 //!   the alias and NOERROR, also when the target's zone is served here. At most [`ALIASES_MAX`] aliases are
-//!   followed (as in Knot), and none twice; a loop ends with NOERROR and the chain so far.
+//!   followed (as in Knot), and none twice; a loop ends with NOERROR and the chain so far. Records are never repeated
+//!   (RFC 2181 §5); NSD and Knot repeat the CNAME of a wildcard that leads to the question's own name.
+//! - A DNAME asked for CNAME ends with the CNAME that it makes, as NSD and Knot do.
 //! - The response code is that of the chain's end (RFC 6604 §3); AA speaks of the chain's first name.
 //! - `ANY` gives one RRset, that of the lowest type at the name (RFC 8482 §4.1, the subset that NSD and Knot
 //!   choose too); an alias itself is not followed.
@@ -20,7 +22,8 @@ use crate::model::{Name, Rtype, rcode};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// Most aliases that one answer follows.
+/// Most aliases that one answer follows: as many as Knot follows. NSD follows all that fit, which lets one small query
+/// draw a large answer; a resolver asks on from where the chain ends, so nothing is lost.
 pub const ALIASES_MAX: usize = 5;
 /// Response code of a DNAME whose target would be too long (RFC 6672 §2.2).
 const YXDOMAIN: u8 = 6;
@@ -220,7 +223,7 @@ fn step(zone: &Zone, name: &Name, qtype: Rtype, lookup: &mut Lookup) -> Step {
         }
         // RFC 6672 §3.2: a DNAME stands for the names below it, not for its own.
         if !is_name && let Some(dname) = node.and_then(|node| node.rrset(Rtype::DNAME)) {
-            return substitute(zone, &above, dname, name, qtype, lookup);
+            return substitute(zone, &above, dname, (name, qtype), lookup);
         }
         closest = above;
     }
@@ -272,11 +275,9 @@ fn answer_from(rrsets: &[RrSet], name: &Name, qtype: Rtype, lookup: &mut Lookup)
     }
 }
 
-/// RFC 6672 §2.2: answers the DNAME and the CNAME that it makes for the name.
-///
-/// As in NSD and Knot: a DNAME that redirected an earlier name of the chain is not answered twice, and the CNAME
-/// that was made answers a question for CNAME.
-fn substitute(zone: &Zone, owner: &Name, dname: &RrSet, name: &Name, qtype: Rtype, lookup: &mut Lookup) -> Step {
+/// RFC 6672 §2.2: answers the DNAME and the CNAME that it makes for the name. A chain that comes by again
+/// does not repeat the DNAME (RFC 2181 §5).
+fn substitute(zone: &Zone, owner: &Name, dname: &RrSet, (name, qtype): (&Name, Rtype), lookup: &mut Lookup) -> Step {
     let owner_as_written = zone.entry(owner).map_or(owner, |(written, _)| written);
     let answered = Answered::new(owner_as_written, dname);
     if !lookup.answer.contains(&answered) {
@@ -294,6 +295,7 @@ fn substitute(zone: &Zone, owner: &Name, dname: &RrSet, name: &Name, qtype: Rtyp
                 ttl: dname.ttl, // RFC 6672 §3.1
                 rdatas: vec![target.wire().into()],
             });
+            // Who asks for CNAME has it now; NSD and Knot stop here too.
             if qtype == Rtype::CNAME {
                 Step::End(Outcome::Answer)
             } else {

@@ -114,21 +114,21 @@ fn referrals_carry_glue_and_hide_what_lies_below() {
 }
 
 #[test]
-fn chains_end_at_the_edge_in_a_circle_and_after_twenty() {
+fn chains_end_at_the_edge_in_a_circle_and_after_five() {
     let mut lines = String::from("out CNAME a.f.\nloop CNAME pool\npool CNAME loop\nself CNAME self\nnone CNAME nope\n");
-    for index in 0..25 {
+    for index in 0..8 {
         lines.push_str(&format!("c{index} CNAME c{}\n", index + 1));
     }
-    lines.push_str("c25 A 192.0.2.1\n");
+    lines.push_str("c8 A 192.0.2.1\n");
     let zones = ZoneSet::new([Arc::new(zone(&lines))]);
     let ask = |qname: &str| brief(&lookup(&zones, &name(qname), Rtype::A));
     assert_eq!(ask("out.e."), "NOERROR aa | out.e. 300 CNAME a.f.");
     assert_eq!(ask("loop.e."), "NOERROR aa | loop.e. 300 CNAME pool.e. | pool.e. 300 CNAME loop.e.");
     assert_eq!(ask("self.e."), "NOERROR aa | self.e. 300 CNAME self.e.");
     assert_eq!(ask("none.e."), format!("NXDOMAIN aa | none.e. 300 CNAME nope.e. | {NEGATIVE}"));
-    assert_eq!(lookup(&zones, &name("c5.e."), Rtype::A).answer.len(), 21);
-    let long = lookup(&zones, &name("c4.e."), Rtype::A);
-    assert_eq!((long.answer.len(), long.rcode), (20, 0));
+    assert_eq!(lookup(&zones, &name("c3.e."), Rtype::A).answer.len(), 6);
+    let long = lookup(&zones, &name("c2.e."), Rtype::A);
+    assert_eq!((long.answer.len(), long.rcode), (5, 0));
     assert!(long.answer.iter().all(|set| set.rtype == Rtype::CNAME));
 }
 
