@@ -87,3 +87,57 @@ fn missed(count: u64) -> sse::Event {
     let data = json!({ "event": "missed", "missed": count });
     sse::Event::default().event("missed").data(data.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::Happening;
+    use crate::model::{AppId, RegionHealth, RegionId, Wall};
+    use axum::response::IntoResponse;
+    use http_body_util::BodyExt;
+    use tokio::sync::{Semaphore, broadcast};
+
+    /// An event.
+    fn event(id: u64) -> Arc<Event> {
+        let what = Happening::Health {
+            app: AppId::new("shop"),
+            region: RegionId::new("iad"),
+            from: RegionHealth::Healthy,
+            to: RegionHealth::Unhealthy,
+            reason: "two\nlines".to_owned(),
+        };
+        Arc::new(Event { id, time: Wall(0), what })
+    }
+
+    #[tokio::test]
+    async fn a_client_that_falls_behind_is_told_how_much_it_missed() {
+        let (sender, events) = broadcast::channel(2);
+        let (stop, stopping) = watch::channel(false);
+        let permit = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
+        for id in 1..=5 {
+            sender.send(event(id)).unwrap();
+        }
+        let mut follower = Follower {
+            events,
+            stopping,
+            greeted: true,
+            _permit: permit,
+        };
+        let mut seen = Vec::new();
+        for _ in 0..3 {
+            seen.push(follower.next().await.unwrap());
+        }
+        stop.send_replace(true);
+        assert!(follower.next().await.is_none());
+        let stream = stream::iter(seen.into_iter().map(Ok::<_, Infallible>));
+        let body = Sse::new(stream).into_response().into_body().collect().await.unwrap();
+        let text = String::from_utf8(body.to_bytes().to_vec()).unwrap();
+        let begins: Vec<&str> = text.split("\n\n").map(|one| one.split("data:").next().unwrap()).collect();
+        assert_eq!(
+            begins,
+            ["event: missed\n", "id: 4\nevent: health\n", "id: 5\nevent: health\n", ""],
+            "{text}"
+        );
+        assert!(text.contains(r#""missed":3"#), "{text}");
+    }
+}

@@ -174,3 +174,45 @@ fn check_origin(headers: &HeaderMap, host: Option<&str>) -> Result<(), ApiError>
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_split_from_their_ports() {
+        let cases = [
+            ("a.example", ("a.example", None)),
+            ("a.example:80", ("a.example", Some("80"))),
+            ("[::1]", ("[::1]", None)),
+            ("[::1]:80", ("[::1]", Some("80"))),
+            ("::1", ("::1", None)),
+            ("", ("", None)),
+            (":", ("", Some(""))),
+        ];
+        for (host, parts) in cases {
+            assert_eq!(split_host(host), parts, "{host}");
+        }
+    }
+
+    #[test]
+    fn only_the_own_origin_may_change() {
+        let judge = |headers: &[(&'static str, &'static str)]| {
+            let headers = headers.iter().map(|(name, value)| {
+                let name = header::HeaderName::from_static(name);
+                (name, HeaderValue::from_static(value))
+            });
+            check_origin(&headers.collect(), Some("ns1.example:8053")).is_ok()
+        };
+        assert!(judge(&[]));
+        assert!(judge(&[("origin", "http://ns1.example:8053"), ("sec-fetch-site", "same-origin")]));
+        assert!(judge(&[("origin", "https://NS1.example:8053")]));
+        assert!(judge(&[("sec-fetch-site", "none")]));
+        assert!(!judge(&[("origin", "null")]));
+        assert!(!judge(&[("origin", "http://ns1.example")]));
+        assert!(!judge(&[("origin", "http://evil.example")]));
+        assert!(!judge(&[("origin", "http://ns1.example:8053.evil.example")]));
+        assert!(!judge(&[("sec-fetch-site", "cross-site")]));
+        assert!(!judge(&[("sec-fetch-site", "same-site")]));
+    }
+}

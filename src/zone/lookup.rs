@@ -294,7 +294,11 @@ fn substitute(zone: &Zone, owner: &Name, dname: &RrSet, name: &Name, qtype: Rtyp
                 ttl: dname.ttl, // RFC 6672 §3.1
                 rdatas: vec![target.wire().into()],
             });
-            if qtype == Rtype::CNAME { Step::End(Outcome::Answer) } else { Step::Alias(target) }
+            if qtype == Rtype::CNAME {
+                Step::End(Outcome::Answer)
+            } else {
+                Step::Alias(target)
+            }
         }
     }
 }
