@@ -505,7 +505,7 @@ fn find_region(steered: &SteeredName, region: &RegionId) -> Result<(), Denied> {
 }
 
 /// `; did you mean …?` with the nearest of some words, if one is near enough.
-pub(super) fn nearest(word: &str, known: impl Iterator<Item = String>) -> String {
+pub fn nearest(word: &str, known: impl Iterator<Item = String>) -> String {
     // A third of the word may be wrong: that covers swapped and forgotten letters, and keeps strangers out.
     let limit = (word.chars().count() / 3).max(1);
     known

@@ -27,7 +27,7 @@ pub(crate) mod fixture;
 #[cfg(test)]
 mod tests;
 
-pub use command::{Command, Denied, Refusal, Request, handle};
+pub use command::{Command, Denied, Refusal, Request, handle, nearest};
 pub use gates::{candidate, candidates, cooldown_over_at, evidence, gates, move_kind, policy_target};
 pub use reconcile::{reconcile, reconcile_from};
 pub use state::{Muted, NameState, Proposal, RECEIPTS_MAX, State, affected};

@@ -1,0 +1,214 @@
+//! The reading routes. Nothing here asks the writer: each answers from one published snapshot, or from the ledger's file.
+
+use super::Api;
+use super::error::ApiError;
+use super::view;
+use crate::control::Published;
+use crate::model::{Name, Seq, SteeredName};
+use axum::Json;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// Most items on a page; a larger `limit` is cut to this.
+pub(super) const LIMIT_MAX: usize = 1000;
+/// Items on a page when the client names no limit.
+pub(super) const LIMIT: usize = 100;
+
+/// Which page of a list.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Page {
+    /// The last item seen; the page begins after it.
+    after: Option<String>,
+    /// Most items.
+    limit: Option<usize>,
+}
+
+impl Page {
+    /// The page of a request's query.
+    fn of(query: Result<Query<Page>, QueryRejection>) -> Result<Page, ApiError> {
+        let Query(page) = query.map_err(|error| {
+            let message = format!(
+                "the query is not understood, `after` and `limit` may be given: {}",
+                error.body_text()
+            );
+            ApiError::malformed(message)
+        })?;
+        Ok(page)
+    }
+
+    /// Most items, within the bounds.
+    fn limit(&self) -> usize {
+        self.limit.unwrap_or(LIMIT).clamp(1, LIMIT_MAX)
+    }
+}
+
+/// A list's body: the items, and where the next page begins if there is one.
+fn list<T>(mut items: Vec<T>, limit: usize, key: impl Fn(&T) -> Value, show: impl Fn(&T) -> Value) -> Value {
+    let more = items.len() > limit;
+    items.truncate(limit);
+    let mut body = json!({ "items": items.iter().map(show).collect::<Vec<_>>() });
+    if let (true, Some(last), Value::Object(fields)) = (more, items.last(), &mut body) {
+        fields.insert("next".to_owned(), key(last));
+    }
+    body
+}
+
+/// Runs work that may take long off the runtime's threads.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| ApiError::internal(format!("the request could not be worked out, see the server's log: {error}")))
+}
+
+/// The name in a path, with or without its final dot, in any case.
+pub(super) fn name_of(path: Result<Path<String>, PathRejection>) -> Result<Name, ApiError> {
+    let Path(text) = path.map_err(|error| ApiError::malformed(format!("the name in the path is not understood: {}", error.body_text())))?;
+    let name = Name::parse(&text).map_err(|error| ApiError::malformed(format!("{text:?} is no domain name: {error}")))?;
+    Ok(name.to_lowercase())
+}
+
+/// The steered name, or 404 with the nearest one.
+fn find(view: &Published, name: &Name) -> Result<Arc<SteeredName>, ApiError> {
+    view.config.fleet.names.get(name).cloned().ok_or_else(|| {
+        let names = view.config.fleet.names.keys();
+        let hint = crate::role::nearest(&name.to_string(), names.map(ToString::to_string));
+        ApiError::not_found(format!("there is no steered name {name}{hint}"))
+    })
+}
+
+/// `GET /v1/status`.
+pub(super) async fn status(State(api): State<Arc<Api>>) -> Result<Json<Value>, ApiError> {
+    let view = api.handle.published();
+    aside(move || Json(view::status(&view))).await
+}
+
+/// `GET /v1/names`.
+pub(super) async fn names(State(api): State<Arc<Api>>, query: Result<Query<Page>, QueryRejection>) -> Result<Json<Value>, ApiError> {
+    let page = Page::of(query)?;
+    let after = match &page.after {
+        None => Bound::Unbounded,
+        Some(text) => Bound::Excluded(
+            Name::parse(text).map_err(|error| ApiError::malformed(format!("`after` is {text:?}, which is no domain name: {error}")))?,
+        ),
+    };
+    let (view, now) = (api.handle.published(), api.handle.now());
+    aside(move || {
+        let names = view.config.fleet.names.range((after, Bound::Unbounded));
+        let names: Vec<&Arc<SteeredName>> = names.map(|(_, steered)| steered).take(page.limit() + 1).collect();
+        Json(list(
+            names,
+            page.limit(),
+            |steered| json!(steered.name),
+            |steered| view::name(&view, now, steered),
+        ))
+    })
+    .await
+}
+
+/// `GET /v1/names/{name}`.
+pub(super) async fn name(State(api): State<Arc<Api>>, path: Result<Path<String>, PathRejection>) -> Result<Json<Value>, ApiError> {
+    let name = name_of(path)?;
+    let (view, now) = (api.handle.published(), api.handle.now());
+    let steered = find(&view, &name)?;
+    Ok(Json(view::name(&view, now, &steered)))
+}
+
+/// `GET /v1/names/{name}/explain`.
+pub(super) async fn explain(State(api): State<Arc<Api>>, path: Result<Path<String>, PathRejection>) -> Result<Json<Value>, ApiError> {
+    let name = name_of(path)?;
+    let view = api.handle.published();
+    find(&view, &name)?;
+    // A reload between the two look-ups may have taken the name away.
+    let explanation = api.handle.explain(&name);
+    let explanation = explanation.ok_or_else(|| ApiError::not_found(format!("{name} was just retired")))?;
+    Ok(Json(view::explanation(&view, api.handle.now(), &explanation)))
+}
+
+/// `GET /v1/proposals`: by the region that is left, then by number. The place of an item is `REGION:ID`.
+pub(super) async fn proposals(State(api): State<Arc<Api>>, query: Result<Query<Page>, QueryRejection>) -> Result<Json<Value>, ApiError> {
+    let page = Page::of(query)?;
+    let after = match &page.after {
+        None => None,
+        Some(text) => {
+            let place = text
+                .rsplit_once(':')
+                .and_then(|(region, id)| Some((region.to_owned(), id.parse::<u64>().ok()?)));
+            let wrong = || ApiError::malformed(format!("`after` is {text:?}; take the `next` of the page before, REGION:ID"));
+            Some(place.ok_or_else(wrong)?)
+        }
+    };
+    let (view, now) = (api.handle.published(), api.handle.now());
+    aside(move || {
+        let mut open: Vec<_> = view.state.proposals().collect();
+        open.sort_by_key(|one| (one.from.clone(), one.id));
+        let seen = |from: &str, id| after.as_ref().is_some_and(|(region, last)| (from, id) <= (region.as_str(), *last));
+        let rest = open.into_iter().filter(|one| !seen(one.from.as_str(), one.id));
+        // An operator who lists proposals wants all of them, so the page is large when no limit is named.
+        let limit = page.limit.unwrap_or(LIMIT_MAX).clamp(1, LIMIT_MAX);
+        let items: Vec<_> = rest.take(limit + 1).collect();
+        Json(list(
+            items,
+            limit,
+            |one| json!(format!("{}:{}", one.from, one.id)),
+            |one| view::proposal(&view, now, one),
+        ))
+    })
+    .await
+}
+
+/// `GET /v1/ledger`.
+pub(super) async fn ledger(State(api): State<Arc<Api>>, query: Result<Query<Page>, QueryRejection>) -> Result<Response, ApiError> {
+    let page = Page::of(query)?;
+    let after = match &page.after {
+        None => Seq(0),
+        Some(text) => Seq(text.parse().map_err(|_| {
+            ApiError::malformed(format!(
+                "`after` is {text:?}; it is the number of a ledger entry, 0 for the beginning"
+            ))
+        })?),
+    };
+    // Entries may be large; few readers at a time bound what is held in memory.
+    let permit = api.ledger_readers.clone().acquire_owned().await;
+    let permit = permit.map_err(|_| ApiError::unavailable("the server is stopping"))?;
+    let reader = api.handle.ledger().clone();
+    let body = aside(move || {
+        let _permit = permit;
+        let entries = reader.entries(after, page.limit() + 1).map_err(|error| {
+            ApiError::internal(format!(
+                "the ledger cannot be read; see `pointsman ledger verify`: {}",
+                crate::telemetry::chain(&error)
+            ))
+        })?;
+        let body = list(entries, page.limit(), |entry| json!(entry.seq), |entry| json!(entry));
+        Ok::<_, ApiError>(body.to_string())
+    })
+    .await??;
+    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+/// `GET /livez`: the process answers.
+pub(super) async fn livez() -> &'static str {
+    "ok\n"
+}
+
+/// `GET /readyz`: today's config is served and changes are taken.
+pub(super) async fn readyz(State(api): State<Arc<Api>>) -> Result<Json<Value>, ApiError> {
+    match view::not_ready(&api.handle.published().serving) {
+        None => Ok(Json(json!({ "ready": true }))),
+        Some(why) => Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "not-ready", why)),
+    }
+}
+
+/// `GET /metrics`.
+pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Result<Response, ApiError> {
+    let handle = api.handle.clone();
+    let text = aside(move || handle.metrics()).await?;
+    let text = text.map_err(|error| ApiError::internal(format!("the metrics cannot be written: {error}")))?;
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
+}
