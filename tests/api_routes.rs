@@ -212,7 +212,7 @@ fn drains_evacuations_and_reloads_work_and_are_refused() {
     post(&site, "/v1/regions/mars/restore", &json!({ "reason": why })).expect_error(404, "not-found");
 
     assert_eq!(keys(&post(&site, "/v1/reload", &json!({ "reason": why })).expect(200)).len(), 4);
-    site.write_config(&SHOP.replace("ttl", "ttl").replace("cooldown", "coldown"));
+    site.write_config(&SHOP.replace("cooldown", "coldown"));
     let broken = post(&site, "/v1/reload", &json!({ "reason": why })).expect_error(422, "invalid-config");
     let finding = &broken["detail"]["findings"][0];
     assert!(finding["text"].as_str().unwrap().contains("pointsman.toml:"), "{finding}");
@@ -313,7 +313,11 @@ fn the_number_of_followers_is_bounded() {
 #[test]
 fn a_broken_config_at_the_start_is_not_ready_and_says_why() {
     let site = Site::new(SHOP);
-    drop(site.serve());
+    let server = site.serve();
+    wait_for("the copy of the accepted config", || {
+        site.data().join("last-good/manifest.json").exists().then_some(())
+    });
+    drop(server);
     let text = std::fs::read_to_string(site.config()).unwrap();
     std::fs::write(site.config(), text.replace("cooldown", "coldown")).unwrap();
     let mut server = site.spawn(&[]);

@@ -28,8 +28,8 @@ use tower::ServiceExt;
 
 /// Longest time for a request's head to arrive, and for a kept connection to be silent.
 const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
-/// Most octets of a request's head.
-const HEAD_OCTETS_MAX: usize = 32 * 1024;
+/// Octets of a request's head after which no more is read; hyper looks after each read, so a head may have up to twice as many.
+const HEAD_OCTETS_MAX: usize = 16 * 1024;
 /// Longest time for a TLS handshake.
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 /// How long the accept loop waits after a failure, such as too many open files.

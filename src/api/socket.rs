@@ -101,3 +101,21 @@ pub(super) fn peer(uid: u32, gid: u32, group: u32) -> Peer {
         user: user.map(|user| user.name),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_root_the_servers_user_and_the_group_change_things() {
+        let may = |uid, gid| match peer(uid, gid, 4_000_000) {
+            Peer::Unix { may_change, .. } => may_change,
+            Peer::Tcp { .. } => panic!("a peer of the socket is one of the socket"),
+        };
+        // Users and groups that no machine has.
+        assert!(!may(4_000_001, 4_000_001));
+        assert!(may(4_000_001, 4_000_000));
+        assert!(may(0, 4_000_001));
+        assert!(may(geteuid().as_raw(), 4_000_001));
+    }
+}

@@ -19,8 +19,8 @@ fra = ["127.0.2.1"]
 [[app.shop.probe]]
 kind = "http"
 url = "http://shop.example.net:{web}/healthz"
-interval = "100ms"
-timeout = "1s"
+interval = "300ms"
+timeout = "200ms"
 fall = 1
 rise = 1
 [app.cart]
