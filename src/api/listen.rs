@@ -181,7 +181,7 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(error = crate::telemetry::chain(&error), "connection to the API ended");
+        tracing::debug!(?error, "connection to the API ended");
     }
 }
 

@@ -1,6 +1,6 @@
 //! The HTTP API: reading, changing and following, over TCP, TLS and a Unix socket.
 //!
-//! One service stands behind three kinds of listeners ([`listen`]). A request passes the guard (known `Host`, known caller,
+//! One service stands behind three kinds of listeners (`listen`). A request passes the guard (known `Host`, known caller,
 //! no foreign page), then its route. Reading routes answer from the published snapshot and never ask the writer; changing
 //! routes hand a request to the writer and answer with its receipt.
 //!

@@ -12,6 +12,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::error::Error;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -180,9 +181,9 @@ pub(super) async fn ledger(State(api): State<Arc<Api>>, query: Result<Query<Page
     let body = aside(move || {
         let _permit = permit;
         let entries = reader.entries(after, page.limit() + 1).map_err(|error| {
+            let cause = error.source().map_or(String::new(), |cause| format!(": {cause}"));
             ApiError::internal(format!(
-                "the ledger cannot be read; see `pointsman ledger verify`: {}",
-                crate::telemetry::chain(&error)
+                "the ledger cannot be read, `pointsman ledger verify` tells where: {error}{cause}"
             ))
         })?;
         let body = list(entries, page.limit(), |entry| json!(entry.seq), |entry| json!(entry));
