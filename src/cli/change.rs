@@ -133,8 +133,10 @@ async fn tell_effect(client: &Client, seq: u64) -> Outcome {
             .filter(|item| wanted.contains(&render::text(item, "name")))
             .collect()
     };
+    // Marks and rejections change no answer that resolvers could have kept.
+    let moved = body.get("move").is_some() || !render::list(body, "moves").is_empty();
     for item in items.iter().take(NAMES_SHOWN_MAX) {
-        say(&render::now_answered(item))?;
+        say(&render::now_answered(item, moved))?;
     }
     if items.len() > NAMES_SHOWN_MAX {
         say(&format!("and {} more (pointsman status)\n", items.len() - NAMES_SHOWN_MAX))?;

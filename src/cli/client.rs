@@ -27,6 +27,9 @@ const ANSWER_OCTETS_MAX: usize = 256 << 20;
 /// Rounds over all servers; a second one only when an answer was lost in the first.
 const ROUNDS_MAX: usize = 2;
 
+/// Most octets of a claimed user; servers take no more.
+const CLAIM_OCTETS_MAX: usize = 64;
+
 /// How long to wait.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
@@ -91,7 +94,7 @@ impl Client {
             let parse = |text: &str| Server::parse(text).map_err(|error| Failure::Usage(format!("{error:#}")));
             named.into_iter().map(parse).collect::<Outcome<Vec<_>>>()?
         };
-        let user = std::env::var("USER").ok().filter(|user| !user.is_empty());
+        let user = std::env::var("USER").ok().and_then(|user| claim(&user));
         Client::with(servers, token, user, connection.ca.as_deref(), LIMITS)
     }
 
@@ -274,6 +277,15 @@ fn read_token(file: Option<&Path>) -> Outcome<Option<String>> {
             "the token has characters that no token has: it is one word of printable ASCII",
         )),
     }
+}
+
+/// Who the user claims to be, as far as servers take it: printable ASCII. It is only a note in the ledger, so a name that is
+/// written otherwise loses letters, and never keeps its owner from working.
+pub(super) fn claim(user: &str) -> Option<String> {
+    let printable = |c: &char| *c == ' ' || c.is_ascii_graphic();
+    let kept: String = user.chars().filter(printable).take(CLAIM_OCTETS_MAX).collect();
+    let kept = kept.trim();
+    (!kept.is_empty()).then(|| kept.to_owned())
 }
 
 /// A new request id: 128 random bits in hex.

@@ -1,7 +1,7 @@
 //! The command line against little HTTP servers that answer as they were told and keep what they were asked.
 
 use super::args::Cli;
-use super::client::{Client, Limits, segment};
+use super::client::{Client, Limits, claim, segment};
 use super::connect::Server;
 use super::outcome::{Failure, Outcome};
 use super::{perform, verbs};
@@ -302,6 +302,21 @@ async fn the_socket_the_token_and_the_claimed_user_are_used() {
     let head = seen.lock().unwrap()[0].head.clone();
     for field in ["host: localhost", "authorization: bearer sesame", "x-pointsman-user: ada"] {
         assert!(head.contains(field), "{field} in {head}");
+    }
+}
+
+#[test]
+fn no_user_name_keeps_its_owner_from_working() {
+    let long = "x".repeat(500);
+    for (user, claimed) in [
+        ("ada", Some("ada")),
+        ("j\u{fc}rgen", Some("jrgen")),
+        (" a\tb\u{7f} ", Some("ab")),
+        ("\u{65e5}\u{672c}", None),
+        ("", None),
+        (long.as_str(), Some(&long[..64])),
+    ] {
+        assert_eq!(claim(user).as_deref(), claimed, "{user:?}");
     }
 }
 

@@ -19,12 +19,15 @@ pub(in super::super) fn receipt(receipt: &Value) -> String {
     }
 }
 
-/// What a name answers now, and how long others may still say otherwise.
-pub(in super::super) fn now_answered(item: &Value) -> String {
+/// What a name answers now, and where it `moved` how long others may still say otherwise.
+pub(in super::super) fn now_answered(item: &Value, moved: bool) -> String {
     let answer = item.get("answer").unwrap_or(&Value::Null);
+    let name = paint(Tone::Strong, &text(item, "name"));
+    if !moved {
+        return format!("{name}  answers {}\n", answer_text(answer));
+    }
     format!(
-        "{}  now answers {}; resolvers may keep the old answer for up to {}s\n",
-        paint(Tone::Strong, &text(item, "name")),
+        "{name}  now answers {}; resolvers may keep the old answer for up to {}s\n",
         answer_text(answer),
         text(answer, "ttl"),
     )

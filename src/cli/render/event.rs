@@ -29,6 +29,10 @@ pub(in super::super) fn event(kind: &str, data: &Value) -> String {
                 format!("{}  over: {message}", paint(Tone::Good, &about))
             }
         }
+        "missed" => format!(
+            "{} events passed while this client was busy; what was recorded stands in the ledger",
+            text(data, "missed")
+        ),
         _ => plain(data),
     };
     format!("{time}  {:<7} {said}", kind)

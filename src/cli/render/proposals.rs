@@ -61,6 +61,10 @@ fn proposal(item: &Value) -> String {
             paint(health_tone(&health), &health)
         ));
     }
-    out.push_str(&gate_words(list(evidence, "gates"), "      "));
+    // What the gates say now: the region may have been promoted, or have become sick, since the proposal was opened.
+    out.push_str(&match list(item, "gates") {
+        [] => gate_words(list(evidence, "gates"), "      "),
+        now => gate_words(now, "      "),
+    });
     out
 }

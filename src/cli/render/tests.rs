@@ -116,7 +116,9 @@ fn a_receipt_is_shown_in_the_form_that_verify_takes() {
     assert_eq!(shown, "receipt   57:abcd  generation 9\n");
     assert!(receipt(&json!({ "changed": false, "seq": 57, "hash": "abcd" })).starts_with("nothing to change"));
     let now = "shop.example.net.  now answers 192.0.2.1 192.0.2.2 2001:db8::1 (fra, healthy), TTL 30s; resolvers may keep the old answer for up to 30s\n";
-    assert_eq!(bare(&now_answered(&shop())), now);
+    assert_eq!(bare(&now_answered(&shop(), true)), now);
+    let marked = "shop.example.net.  answers 192.0.2.1 192.0.2.2 2001:db8::1 (fra, healthy), TTL 30s\n";
+    assert_eq!(bare(&now_answered(&shop(), false)), marked);
 }
 
 #[test]
@@ -140,6 +142,18 @@ fn proposals_stand_together_by_the_region_they_leave() {
         "{text}"
     );
     assert_eq!(proposals(&[]), "no open proposals\n");
+}
+
+#[test]
+fn a_proposal_shows_what_the_gates_say_now() {
+    let gate = |pass: bool, message: &str| json!([{ "gate": "target-writable", "pass": pass, "message": message }]);
+    let proposal = json!({ "id": 1, "name": "a.example.", "from": "iad", "to": "fra",
+        "evidence": { "regions": [], "gates": gate(false, "fra says passive") }, "gates": gate(true, "fra says active") });
+    let text = bare(&proposals(&[proposal]));
+    assert!(
+        text.contains("pass  target-writable     fra says active\n") && !text.contains("FAIL"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -322,6 +336,10 @@ fn each_event_is_one_line() {
             json!({ "event": "alert", "time": time, "alert": "no-target", "name": null, "message": "m", "raised": false }),
             "alert   no-target  over: m",
         ),
+        (
+            json!({ "event": "missed", "time": time, "missed": 7 }),
+            "missed  7 events passed while this client was busy; what was recorded stands in the ledger",
+        ),
     ];
     for (data, expected) in cases {
         let kind = text(&data, "event");
@@ -359,7 +377,7 @@ fn whatever_comes_is_shown_without_a_panic() {
             name(&odd),
             dry_run(&odd),
             receipt(&odd),
-            now_answered(&odd),
+            now_answered(&odd, true),
             proposals(one),
             log(one),
             entry(&odd),
