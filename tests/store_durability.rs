@@ -18,12 +18,15 @@ const JOB: &str = "POINTSMAN_TEST_JOB";
 /// Names the data dir of the child.
 const DIR: &str = "POINTSMAN_TEST_DIR";
 /// What a child can do.
-const JOBS: &[(&str, fn(&Path))] = &[
+const JOBS: &[(&str, Job)] = &[
     ("append-for-ever", append_for_ever),
     ("append-until-refused", append_until_refused),
     ("append-on-a-full-disk", append_on_a_full_disk),
     ("open", open_and_tell),
 ];
+
+/// Something to do with a data dir.
+type Job = fn(&Path);
 
 #[test]
 fn child() {
@@ -51,7 +54,14 @@ fn wrapped(wrapper: &[&str], job: &str, dir: &Path) -> Command {
 
 /// Runs a child to its end; gives its standard output and fails with its panic.
 fn run(mut command: Command) -> String {
-    let output = command.stderr(Stdio::piped()).output().unwrap();
+    command.stderr(Stdio::piped());
+    let output = loop {
+        match command.output() {
+            // A child that another test is just starting still holds the copy of the binary open for writing.
+            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => std::thread::yield_now(),
+            outcome => break outcome.unwrap(),
+        }
+    };
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{command:?}\n{out}\n{err}");
     out.into_owned()
