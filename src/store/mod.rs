@@ -52,7 +52,7 @@ pub trait Store: Send {
     /// The last durable entry.
     fn head(&self) -> Receipt;
 
-    /// Entries after a number, in order, at most `limit`. Fewer come where the lines are long; none: there is nothing after.
+    /// Entries after a number, in order, at most `limit`; fewer: there are no more.
     ///
     /// # Errors
     /// When the entries cannot be read.

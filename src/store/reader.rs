@@ -14,8 +14,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Every how many entries a place is remembered.
 const STRIDE: u64 = 64;
-/// Octets of lines after which one answer ends, so that long lines do not fill the memory.
-const PAGE_OCTETS_MAX: usize = 8 << 20;
 
 /// Where entries begin, and how far the file is durable.
 #[derive(Debug, Default)]
@@ -119,9 +117,9 @@ impl LedgerReader {
         &self.path
     }
 
-    /// Entries after a number, in order, at most `limit`; fewer where they are long, so only an empty answer says that there
-    /// is nothing after. Each line is checked by itself and against its neighbours in the answer; the whole chain is the
-    /// business of `ledger verify`.
+    /// Entries after a number, in order, at most `limit`; fewer: there are no more. Each line is checked by itself and
+    /// against its neighbours in the answer; the whole chain is the business of `ledger verify`. The caller's `limit` bounds
+    /// the memory.
     ///
     /// # Errors
     /// When the file cannot be read or a line is not the entry that it should be.
@@ -142,9 +140,9 @@ impl LedgerReader {
         file.seek(SeekFrom::Start(offset))
             .map_err(StoreError::io("read the ledger", &self.path))?;
         let mut lines = BufReader::new(file.take(end.saturating_sub(offset)));
-        let (mut line, mut seq, mut at, mut octets) = (Vec::new(), first, offset, 0);
+        let (mut line, mut seq, mut at) = (Vec::new(), first, offset);
         let mut found: Vec<Entry> = Vec::new();
-        while found.len() < limit && octets < PAGE_OCTETS_MAX {
+        while found.len() < limit {
             line.clear();
             let count = (&mut lines)
                 .take(LINE_OCTETS_MAX as u64 + 1)
@@ -161,7 +159,6 @@ impl LedgerReader {
             }
             if seq >= wanted {
                 found.push(self.entry(&line, seq, at, found.last())?);
-                octets += count;
             }
             seq += 1;
             at += count as u64;

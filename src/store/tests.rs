@@ -271,26 +271,6 @@ fn a_reader_without_a_server_learns_places_and_passes_a_torn_line_over() {
 }
 
 #[test]
-fn long_lines_end_an_answer_early_and_nothing_is_lost() {
-    let dir = tempfile::tempdir().unwrap();
-    let (mut store, _) = open(dir.path());
-    let (entries, lines) = entries_after(Receipt::GENESIS, 5, &"x".repeat(3 << 20));
-    store.append(&lines).unwrap();
-    let (mut read, mut pages) = (Vec::new(), 0);
-    loop {
-        let after = read.last().map_or(Seq(0), |entry: &Entry| entry.seq);
-        let page = store.entries(after, 100).unwrap();
-        if page.is_empty() {
-            break;
-        }
-        assert!(page.len() <= 3);
-        pages += 1;
-        read.extend(page);
-    }
-    assert!(pages > 1 && read == entries);
-}
-
-#[test]
 fn a_data_dir_is_held_by_one_server_at_a_time() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path());
