@@ -17,7 +17,7 @@ const USER_HEADER: &str = "x-pointsman-user";
 /// Most characters of it.
 const USER_CHARS_MAX: usize = 64;
 /// The only route without a token: a supervisor that may not know one asks it.
-const OPEN_ROUTE: &str = "/livez";
+const OPEN_ROUTES: [&str; 2] = ["/livez", "/readyz"];
 
 /// Judges a request and lets it through.
 pub(super) async fn guard(State(api): State<Arc<Api>>, Extension(peer): Extension<Peer>, request: Request, next: Next) -> Response {
@@ -83,10 +83,11 @@ fn check_host(api: &Api, local: SocketAddr, tls: bool, host: Option<&str>) -> Re
     Err(ApiError::new(StatusCode::MISDIRECTED_REQUEST, "unknown-host", message))
 }
 
-/// Whether a `Host` names this API; a port, if there is one, must be ours.
+/// Whether a `Host` names this API. Any port will do: a page that rebinds its name cannot choose its name, and a tunnel or a
+/// mapped port (`ssh -L 9000:127.0.0.1:8053`) brings another one than ours.
 fn is_known_host(api: &Api, local: SocketAddr, tls: bool, host: &str) -> bool {
     let (name, port) = split_host(host);
-    if port.is_some_and(|port| port.parse() != Ok(local.port())) {
+    if port.is_some_and(|port| port.parse::<u16>().is_err()) {
         return false;
     }
     let bare = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name);
@@ -123,7 +124,7 @@ async fn identify(api: &Api, peer: &Peer, head: &Parts) -> Result<Caller, ApiErr
         let claimed = claimed_user(&head.headers)?;
         return Ok(Caller::new(Actor::Local { claimed }, true));
     };
-    if head.uri.path() == OPEN_ROUTE {
+    if OPEN_ROUTES.contains(&head.uri.path()) {
         return Ok(Caller::new(Actor::Local { claimed: None }, false));
     }
     let unauthorized = |message: &str| ApiError::new(StatusCode::UNAUTHORIZED, "unauthorized", message);

@@ -202,6 +202,11 @@ pub(super) async fn livez() -> &'static str {
 pub(super) async fn readyz(State(api): State<Arc<Api>>) -> Result<Json<Value>, ApiError> {
     match view::not_ready(&api.handle.published().serving) {
         None => Ok(Json(json!({ "ready": true }))),
+        // Supervisors have no token; whoever has none learns that, not why.
+        Some(_) if api.tokens.is_some() => {
+            let message = "today's config is not what is served; the log and /v1/status say why";
+            Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "not-ready", message))
+        }
         Some(why) => Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "not-ready", why)),
     }
 }

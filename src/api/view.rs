@@ -8,11 +8,14 @@ use crate::steering::Explanation;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
+/// Most alerts that the status lists; a bad night with 100,000 names must stay readable. The metrics have them all.
+const ALERTS_SHOWN_MAX: usize = 100;
+
 /// `GET /v1/status`.
 pub(super) fn status(view: &Published) -> Value {
     let away = |name: &Name| view.state.name(name).is_some_and(|known| known.active != known.home);
     let names = &view.config.fleet.names;
-    let alerts: Vec<&Alert> = view.alerts.values().map(Arc::as_ref).collect();
+    let alerts: Vec<&Alert> = view.alerts.values().map(Arc::as_ref).take(ALERTS_SHOWN_MAX).collect();
     json!({
         "node": view.config.node.name,
         "version": env!("CARGO_PKG_VERSION"),
@@ -27,6 +30,7 @@ pub(super) fn status(view: &Published) -> Value {
         },
         "proposals_open": view.state.proposals().count(),
         "alerts": alerts,
+        "alerts_total": view.alerts.len(),
         "evacuated": view.state.evacuated().collect::<Vec<_>>(),
     })
 }

@@ -215,10 +215,14 @@ impl Writer {
 
     /// Nothing was recorded: nothing changes.
     fn fail_append(&mut self, flight: InFlight, error: &StoreError, now: Now) {
-        let message = format!(
-            "the ledger cannot be written, so nothing changes: {}",
-            crate::telemetry::chain(error)
-        );
+        let why = crate::telemetry::chain(error);
+        let message = match error {
+            // After a failed sync nobody can know; to say "nothing changed" would be a guess.
+            StoreError::Undecided { .. } => {
+                format!("the ledger cannot be written, and whether the change is recorded shows only after a restart: {why}")
+            }
+            _ => format!("the ledger cannot be written, so nothing changes: {why}"),
+        };
         self.retry_at = Some(now.mono.plus(RETRY));
         self.node_alert(AlertKind::CannotRecord, Some(message.clone()));
         for waiter in flight.waiters {

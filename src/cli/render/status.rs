@@ -41,7 +41,11 @@ pub(in super::super) fn overview(status: &Value, names: &[Value], proposals: &[V
             out.push_str(&format!("  {id}  {name}  {from} to {to}\n"));
         }
     }
-    out.push_str(&alerts(list(status, "alerts")));
+    let total = status["alerts_total"]
+        .as_u64()
+        .and_then(|total| usize::try_from(total).ok())
+        .unwrap_or(0);
+    out.push_str(&alerts(list(status, "alerts"), total));
     out
 }
 
@@ -72,16 +76,22 @@ fn plain_lines(value: &Value) -> Vec<String> {
 }
 
 /// The alerts that last.
-fn alerts(alerts: &[Value]) -> String {
+fn alerts(alerts: &[Value], total: usize) -> String {
     if alerts.is_empty() {
         return String::new();
     }
-    let mut out = format!("\n{}\n", paint(Tone::Bad, &count(alerts.len(), "alert")));
+    let mut out = format!("\n{}\n", paint(Tone::Bad, &count(total.max(alerts.len()), "alert")));
     for alert in alerts {
         let [kind, name, message, since] = ["alert", "name", "message", "since"].map(|key| text(alert, key));
         let name = if name.is_empty() { name } else { format!("  {name}") };
         let since = if since.is_empty() { since } else { format!(" (since {since})") };
         out.push_str(&format!("  {kind}{name}  {message}{since}\n"));
+    }
+    if total > alerts.len() {
+        out.push_str(&format!(
+            "  and {} more (pointsman_alert in the metrics has all)\n",
+            total - alerts.len()
+        ));
     }
     out
 }
