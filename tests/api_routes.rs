@@ -37,6 +37,7 @@ fn reading_routes_have_their_shapes() {
         "names",
         "proposals_open",
         "alerts",
+        "alerts_total",
         "evacuated",
     ];
     assert_eq!(keys(&status), members);
