@@ -41,8 +41,10 @@ pub fn check(options: &CheckOptions, out: &mut dyn Write, err: &mut dyn Write) -
     let Some(loaded) = loaded else {
         writeln!(
             err,
-            "{}: {errors} errors, {warnings} warnings; it would not be served",
-            options.config.display()
+            "{}: {}, {}; it would not be served",
+            options.config.display(),
+            count(errors, "error"),
+            count(warnings, "warning")
         )?;
         return Ok(false);
     };
@@ -73,9 +75,16 @@ fn print_summary(loaded: &Loaded, warnings: usize, out: &mut dyn Write) -> std::
     let rrsets: usize = loaded.zones.iter().map(|zone| zone.rrset_count()).sum();
     writeln!(
         out,
-        "ok: {} zones with {rrsets} RRsets, {} applications, {} steered names, {warnings} warnings",
-        loaded.zones.len(),
-        fleet.apps.len(),
-        fleet.names.len()
+        "ok: {} with {}, {}, {}, {}",
+        count(loaded.zones.len(), "zone"),
+        count(rrsets, "RRset"),
+        count(fleet.apps.len(), "application"),
+        count(fleet.names.len(), "steered name"),
+        count(warnings, "warning")
     )
+}
+
+/// `1 zone`, `2 zones`.
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }

@@ -1,0 +1,201 @@
+//! Disk and files as they go wrong: full, torn, watched for changes.
+
+mod support;
+
+use nix::sys::signal::Signal;
+use std::net::IpAddr;
+use std::path::Path;
+use std::process::Command;
+use support::{Site, wait_for};
+
+/// Two regions without probes: only roles matter.
+const PLAIN: &str = r#"
+[app.shop]
+name = "shop.example.net."
+regions = ["iad", "fra"]
+ttl = "5s"
+cooldown = "0s"
+[app.shop.endpoints]
+iad = ["127.0.1.1"]
+fra = ["127.0.2.1"]
+"#;
+
+fn switch(to: &str) -> [&str; 8] {
+    [
+        "switch",
+        "shop.example.net",
+        "--to",
+        to,
+        "--override",
+        "target-healthy",
+        "--reason",
+        "test",
+    ]
+}
+
+fn address(text: &str) -> Vec<IpAddr> {
+    vec![text.parse().unwrap()]
+}
+
+/// A small file system of its own, unmounted at the end; none where this user may not mount.
+struct Small<'p>(&'p Path);
+
+impl<'p> Small<'p> {
+    fn mount(path: &'p Path) -> Option<Small<'p>> {
+        std::fs::create_dir_all(path).unwrap();
+        let done = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=512k", "tmpfs"])
+            .arg(path)
+            .output();
+        match done {
+            Ok(output) if output.status.success() => Some(Small(path)),
+            _ => {
+                eprintln!("SKIPPED: this user may not mount a tmpfs; run as root to test a full disk");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Small<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_changes_and_answering_goes_on() {
+    let site = Site::new(PLAIN);
+    let data = site.data();
+    let Some(_small) = Small::mount(&data) else { return };
+    let server = site.serve();
+    site.cli_code(0, &switch("fra"));
+    // Leave no octet free.
+    let ballast = data.join("ballast");
+    let mut filled = 1 << 20;
+    while filled > 0 {
+        use std::io::Write;
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&ballast).unwrap();
+        if file.write_all(&vec![0; filled]).is_err() {
+            filled /= 2;
+        }
+    }
+    // The last page of the ledger has room for a few lines yet.
+    let mut active = "127.0.2.1";
+    let said = wait_for("a switch that finds the disk full", || {
+        let to = if active == "127.0.2.1" { "iad" } else { "fra" };
+        let output = site.cli(&switch(to));
+        if output.status.code() == Some(0) {
+            active = if to == "iad" { "127.0.1.1" } else { "127.0.2.1" };
+            return None;
+        }
+        assert_eq!(output.status.code(), Some(1));
+        Some(String::from_utf8_lossy(&output.stderr).into_owned())
+    });
+    assert!(said.contains("ledger") && said.contains("nothing changes"), "{said}");
+    assert_eq!(site.a("shop.example.net."), address(active), "nothing changed");
+    let metrics = site.get("/metrics").unwrap().1;
+    assert!(metrics.contains(r#"pointsman_alert{alert="cannot-record",name=""} 1"#), "{metrics}");
+    // With room again the next change is made, and the alert is over.
+    std::fs::remove_file(&ballast).unwrap();
+    let (to, moved) = if active == "127.0.2.1" {
+        ("iad", "127.0.1.1")
+    } else {
+        ("fra", "127.0.2.1")
+    };
+    site.cli_code(0, &switch(to));
+    assert_eq!(site.a("shop.example.net."), address(moved));
+    assert!(!site.get("/metrics").unwrap().1.contains("cannot-record"));
+    site.cli_code(0, &["ledger", "verify"]);
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.wait_end(), Some(0));
+}
+
+#[test]
+fn a_full_disk_at_start_keeps_nobody_from_answering() {
+    let site = Site::new(PLAIN);
+    let data = site.data();
+    let Some(_small) = Small::mount(&data) else { return };
+    let server = site.serve();
+    site.cli_code(0, &switch("fra"));
+    wait_for("the last accepted copy", || {
+        data.join("last-good/manifest.json").exists().then_some(())
+    });
+    server.kill();
+    let mut filled = 1 << 20;
+    while filled > 0 {
+        use std::io::Write;
+        let mut file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(data.join("ballast"))
+            .unwrap();
+        if file.write_all(&vec![0; filled]).is_err() {
+            filled /= 2;
+        }
+    }
+    let mut server = site.spawn(&[]);
+    server.wait_answering();
+    assert_eq!(site.a("shop.example.net."), address("127.0.2.1"));
+}
+
+#[test]
+fn a_torn_last_line_is_cut_off_and_kept_aside() {
+    let site = Site::new(PLAIN);
+    let server = site.serve();
+    site.cli_code(0, &switch("fra"));
+    server.kill();
+    let ledger = pointsman::store::ledger_path(&site.data());
+    let mut octets = std::fs::read(&ledger).unwrap();
+    let whole = octets.len();
+    octets.extend_from_slice(br#"{"v":1,"seq":9"#);
+    std::fs::write(&ledger, &octets).unwrap();
+    let _server = site.serve();
+    assert_eq!(site.a("shop.example.net."), address("127.0.2.1"));
+    let aside: Vec<_> = std::fs::read_dir(site.data())
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name.starts_with("ledger.torn"))
+        .collect();
+    assert_eq!(aside.len(), 1, "{aside:?}");
+    assert_eq!(std::fs::read(site.data().join(&aside[0])).unwrap(), &octets[whole..]);
+    assert!(site.log().contains("torn"), "{}", site.log());
+    site.cli_code(0, &["ledger", "verify", "--data-dir", site.data().to_str().unwrap()]);
+}
+
+#[test]
+fn files_that_change_are_reloaded_when_they_are_quiet() {
+    let site = Site::new(PLAIN);
+    let text = std::fs::read_to_string(site.config()).unwrap();
+    std::fs::write(
+        site.config(),
+        text.replace("data-dir = \"data\"", "data-dir = \"data\"\nreload-on-change = true"),
+    )
+    .unwrap();
+    let _server = site.serve();
+    assert_eq!(site.a("ns1.example.net."), address("192.0.2.53"));
+    site.write_zone(&support::ZONE.replace("192.0.2.53", "192.0.2.99"));
+    site.wait_a("ns1.example.net.", &["192.0.2.99"]);
+    // Replaced by renaming, as editors do; and broken: refused, the present one stays.
+    std::fs::write(site.path("new"), "broken (").unwrap();
+    std::fs::rename(site.path("new"), site.path("example.net.zone")).unwrap();
+    wait_for("the refusal", || site.log().contains("reload refused").then_some(()));
+    assert_eq!(site.a("ns1.example.net."), address("192.0.2.99"));
+    std::fs::write(site.path("new"), support::ZONE.replace("192.0.2.53", "192.0.2.98")).unwrap();
+    std::fs::rename(site.path("new"), site.path("example.net.zone")).unwrap();
+    site.wait_a("ns1.example.net.", &["192.0.2.98"]);
+}
+
+#[test]
+fn a_reload_that_empties_too_much_is_refused_unless_forced() {
+    let site = Site::new(PLAIN);
+    let many: String = (0..40).map(|n| format!("h{n} IN A 192.0.2.{n}\n")).collect();
+    site.write_zone(&format!("{}{many}", support::ZONE));
+    let _server = site.serve();
+    site.write_zone(support::ZONE);
+    let said = site.cli_code(1, &["reload", "--reason", "test"]);
+    assert!(said.contains("--force") && said.contains("h1.example.net."), "{said}");
+    assert_eq!(site.a("h7.example.net."), address("192.0.2.7"));
+    site.cli_code(0, &["reload", "--force", "--reason", "meant"]);
+    assert_eq!(site.a("h7.example.net."), Vec::<IpAddr>::new());
+}
