@@ -12,6 +12,7 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// Most octets of a name on the wire, the root label included (RFC 1035 §2.3.4).
 pub const NAME_OCTETS_MAX: usize = 255;
@@ -20,12 +21,12 @@ pub const LABEL_OCTETS_MAX: usize = 63;
 
 /// An absolute domain name in uncompressed wire form.
 #[derive(Clone)]
-pub struct Name(Box<[u8]>);
+pub struct Name(Arc<[u8]>);
 
 impl Name {
     /// The root, `.`.
     pub fn root() -> Name {
-        Name(Box::new([0]))
+        Name(Arc::new([0]))
     }
 
     /// Takes a complete, uncompressed wire name.
@@ -245,7 +246,7 @@ impl Eq for Name {}
 
 impl Hash for Name {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        for byte in &self.0 {
+        for byte in self.0.iter() {
             state.write_u8(byte.to_ascii_lowercase());
         }
     }
