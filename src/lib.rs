@@ -49,6 +49,21 @@
 //! - Role, marks and health are separate inputs. They meet in `steering::decide` and are never written over one another.
 //! - One home for each outside crate: the HTTP framework only in `api`, clap only in `cli`, hickory only in `probe`.
 //!
+//! # Promises
+//!
+//! Each has tests that fail when it is broken.
+//!
+//! 1. Health alone never moves the active region of a name with `failover = "manual"`.
+//! 2. Exactly one active region for each name at every ledger entry.
+//! 3. Never an empty answer because of health.
+//! 4. Acknowledged means durable and visible: the entry is on disk and this node answers accordingly.
+//! 5. Serving does not depend on anything: store, prober, API, disk full, config broken.
+//! 6. All or nothing: a config, zone file or reload with an error changes nothing and every error has its place.
+//! 7. The record cannot be altered unseen.
+//! 8. No second of guessing: `explain` says what is answered, why, what each gate says, and the worst-case time.
+//! 9. A stale approval is refused: compare and set, never last writer wins.
+//! 10. Refuse, don't crash: no input panics the process.
+//!
 //! # What is deliberately absent
 //!
 //! A second answer path, a second writer, a database, a plugin interface, a DNS resolver of our own (endpoints that are host

@@ -7,19 +7,7 @@ mod support;
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use support::{PATIENCE, Server, Site};
-
-/// Two regions without probes: only roles matter.
-const PLAIN: &str = r#"
-[app.shop]
-name = "shop.example.net."
-regions = ["iad", "fra"]
-ttl = "5s"
-cooldown = "0s"
-[app.shop.endpoints]
-iad = ["127.0.1.1"]
-fra = ["127.0.2.1"]
-"#;
+use support::{PATIENCE, PLAIN, Server, Site};
 
 /// The path of a switch.
 const SWITCH: &str = "/v1/names/shop.example.net./switch";

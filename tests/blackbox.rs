@@ -6,7 +6,7 @@ use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 use nix::sys::signal::Signal;
 use std::net::IpAddr;
-use support::{Site, file_contains, wait_for};
+use support::{PLAIN, Site, file_contains, wait_for};
 
 /// Two regions, manual, with an http probe that knows the database's role.
 const MANUAL: &str = r#"
@@ -30,18 +30,6 @@ fall = 2
 rise = 1
 stale-after = "5s"
 role = { json = "/database/role", active = "primary", passive = "standby" }
-"#;
-
-/// Two regions without probes: only roles matter.
-const PLAIN: &str = r#"
-[app.shop]
-name = "shop.example.net."
-regions = ["iad", "fra"]
-ttl = "5s"
-cooldown = "0s"
-[app.shop.endpoints]
-iad = ["127.0.1.1"]
-fra = ["127.0.2.1"]
 "#;
 
 /// Moves a name whatever its health is.

@@ -6,19 +6,7 @@ use nix::sys::signal::Signal;
 use std::net::IpAddr;
 use std::path::Path;
 use std::process::Command;
-use support::{Site, wait_for};
-
-/// Two regions without probes: only roles matter.
-const PLAIN: &str = r#"
-[app.shop]
-name = "shop.example.net."
-regions = ["iad", "fra"]
-ttl = "5s"
-cooldown = "0s"
-[app.shop.endpoints]
-iad = ["127.0.1.1"]
-fra = ["127.0.2.1"]
-"#;
+use support::{PLAIN, Site, wait_for};
 
 fn switch(to: &str) -> [&str; 8] {
     [

@@ -8,18 +8,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc;
 use std::thread;
-use support::Site;
-
-const CONFIG: &str = r#"
-[app.shop]
-name = "shop.example.net."
-regions = ["iad", "fra"]
-ttl = "5s"
-cooldown = "0s"
-[app.shop.endpoints]
-iad = ["127.0.1.1"]
-fra = ["127.0.2.1"]
-"#;
+use support::{PLAIN, Site};
 
 /// How often the server is killed; a soak kills more.
 fn kills() -> usize {
@@ -68,7 +57,7 @@ fn stream(api: SocketAddr, first: bool, receipts: mpsc::Sender<(Receipt, bool)>)
 
 #[test]
 fn killed_at_any_moment_nothing_acknowledged_is_lost() {
-    let site = Site::new(CONFIG);
+    let site = Site::new(PLAIN);
     let mut dice = Dice(42);
     let mut acknowledged: Vec<Receipt> = Vec::new();
     let mut torn = 0;

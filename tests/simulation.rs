@@ -1,6 +1,6 @@
 //! A seeded simulation of the pure core: random fleets, outcomes, commands, reloads, restarts and failing appends in virtual time.
 //!
-//! The promises of DESIGN section 4 that the core decides are invariants, checked by the [`World`] after every entry and every moment.
+//! The promises (see `src/lib.rs`) that the core decides are invariants, checked by the [`World`] after every entry and every moment.
 //! A failing run prints its seed; `SIMULATION_SEED=n` runs that one alone, `SIMULATION_RUNS=n` sets how many seeds there are.
 
 mod world;

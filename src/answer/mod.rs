@@ -1,6 +1,6 @@
 //! Compiled answers: zones and decisions in, one immutable [`Snapshot`] out; query bytes in, response bytes out.
 //!
-//! [`respond`] is the one function that makes a response, for every transport: header, question, EDNS
+//! [`respond()`] is the one function that makes a response, for every transport: header, question, EDNS
 //! (RFC 6891), truncation, FORMERR, BADVERS, NOTIMP, REFUSED and the data. It does not allocate, lock,
 //! log, read a clock or panic, and it never answers an answer.
 //!

@@ -75,7 +75,7 @@ fn steered_names_are_distinct(spec: &Spec, findings: &mut Findings<'_>) {
     }
 }
 
-/// A steered name lies in a zone of this server, and is no wildcard (DESIGN "Placement").
+/// A steered name lies in a zone of this server, and is no wildcard.
 fn steered_names_lie_in_a_zone(spec: &Spec, findings: &mut Findings<'_>) {
     let apexes: BTreeSet<&Name> = spec
         .zones

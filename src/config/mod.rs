@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Owns the keys ([`KEYS`]), their defaults and ranges, the rules between them (`checks`, one function a
-//! rule), the files that belong to a set ([`load`]), and what a reload may change ([`restart_keys`],
+//! rule), the files that belong to a set ([`load()`]), and what a reload may change ([`restart_keys`],
 //! [`removal`], [`forgotten_serials`]). Invariants: nothing stops at the first error; no [`Config`] comes out of a set with an
 //! error; the same bytes give the same findings and the same config; no input panics. A folder is never
 //! guessed: every path in a config is relative to the config file.

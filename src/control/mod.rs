@@ -1,6 +1,6 @@
 //! The only writer, and the handle through which everybody else asks it or reads what it published.
 //!
-//! One task owns roles, health and answers ([`writer`]); it handles commands in order, appends, decides, compiles and
+//! One task owns roles, health and answers (`writer`); it handles commands in order, appends, decides, compiles and
 //! publishes. Readers (API, metrics, the UDP lanes) hold snapshots and never wait for it. Dry runs and explanations are
 //! computed on a snapshot, so they cost the writer nothing.
 //!

@@ -188,7 +188,7 @@ impl Entry {
     /// The line as it stands in the ledger, line feed included: an entry has exactly one.
     ///
     /// # Errors
-    /// Never for an entry that was sealed or decoded; see [`encode`].
+    /// Never for an entry that was sealed or decoded; see [`encode()`].
     pub fn line(&self) -> Result<Vec<u8>, EncodeError> {
         encode(self.seq, self.time, &self.draft, self.prev).map(|(line, _)| line)
     }

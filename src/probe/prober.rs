@@ -65,7 +65,7 @@ struct Set {
     hosts: BTreeMap<HostKey, (Duration, Vec<IpAddr>, Task)>,
 }
 
-/// A task that can be stopped. Once [`Task::stop`] returned, nothing more comes from it.
+/// A task that can be stopped. Once `stop` returned, nothing more comes from it.
 struct Task {
     /// What its events pass.
     gate: Arc<Gate>,

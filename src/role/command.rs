@@ -5,7 +5,7 @@
 //! (`Refused`, every gate that failed at once). At last the batch is folded into a copy of the state and *one-active* is
 //! checked on the result, so no combination of rules can break promise 2.
 //!
-//! Where DESIGN is silent:
+//! Choices made here:
 //! - An override of a gate that can never be overridden is refused by that gate, also when the gate itself would pass: who
 //!   asks for it has misunderstood, and is told before something happens.
 //! - `evacuate` asks of each name only that it has a candidate. It is for the night when a region goes; `target-writable` and

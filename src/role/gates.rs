@@ -3,7 +3,7 @@
 //! One place judges for everybody: an operator's switch, an approval, a policy's move and `explain` see the same words.
 //! Gates are asked all at once, so a refusal names everything that stands in the way.
 //!
-//! Where DESIGN is silent: the *one-active* gate of a switch concerns the state after it; that the target is drained
+//! Choices: the *one-active* gate of a switch concerns the state after it; that the target is drained
 //! is said once, by `target-not-drained`. Policies wait for the whole cooldown, also on the way back to the region just
 //! left: the exemption is for a person who undoes a switch, not for a policy that flaps.
 
@@ -56,7 +56,7 @@ pub fn gates(state: &State, steered: &SteeredName, to: &RegionId, health: &dyn H
     case.words(&Expected::default())
 }
 
-/// The first candidate of a name, DESIGN 5.5 "Candidate": not active, not drained, freshly healthy (else degraded), under
+/// The first candidate of a name (README, "Decisions"): not active, not drained, freshly healthy (else degraded), under
 /// one-way not *left*; first in order, healthy before degraded.
 pub fn candidate(state: &State, steered: &SteeredName, health: &dyn HealthSource, now: Now) -> Option<RegionId> {
     candidates(state, steered, health, now).into_iter().next()

@@ -1,7 +1,7 @@
 //! Roles: which region is active for each steered name, who may change that, and when a policy does.
 //!
 //! Owns the fold over the ledger ([`State`]), the gates and commands ([`handle`]), the comparison of config
-//! and ledger ([`reconcile`]) and the policies in time ([`Watch`]). The laws:
+//! and ledger ([`reconcile()`]) and the policies in time ([`Watch`]). The laws:
 //!
 //! - [`handle`] and [`Watch::poll`] may refuse or offer and change nothing; [`State::apply`] may not fail and has no effects.
 //! - Roles change by entries only; health is an argument here and is never written into the state.

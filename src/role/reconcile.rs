@@ -1,9 +1,9 @@
-//! Config against ledger: what a new config records, and what it may not do (DESIGN 5.5, "Config against ledger").
+//! Config against ledger: what a new config records, and what it may not do (README, "Config against ledger").
 //!
 //! The key of a role is the steered name in lower case; applications are labels, so renaming one or moving a name to
 //! another changes nothing here. The order of a config never moves a name that exists.
 //!
-//! Where DESIGN is silent: a new name whose regions are all evacuated is refused, because it would start with a drained
+//! Choices: a new name whose regions are all evacuated is refused, because it would start with a drained
 //! active region (promise 2). An open proposal of a name that goes is ended as superseded first, so that every proposal ends by an entry. A proposal to move to a region that goes is ended by the [`Watch`](super::Watch), as its candidate changed.
 
 use super::state::{NameState, State};

@@ -8,7 +8,7 @@
 //!
 //! *Version*: the `Seq` of the last entry that changed the name's roles, that is: which region is active, or which
 //! regions have a role at all (`name-added`, a move, `region-removed`). Marks stand beside a role and are no part of it
-//! (DESIGN section 2), so `drain`, `undrain` and an `evacuate` that moves nothing leave the version alone: a mark
+//!, so `drain`, `undrain` and an `evacuate` that moves nothing leave the version alone: a mark
 //! that matters to a pending change is caught by the gates, which are all tested again.
 
 use crate::model::{Body, Draft, Evidence, Fleet, Mono, Move, Name, Now, ProposalEnd, RegionId, Seq};

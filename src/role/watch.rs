@@ -1,4 +1,4 @@
-//! The policies in time: proposals for people, moves where an operator allowed them (DESIGN 5.5, table "Decision", rows 2 to 6).
+//! The policies in time: proposals for people, moves where an operator allowed them (README, "Decisions", rows 2 to 6).
 //!
 //! A [`Watch`] is no part of the fold: it starts empty, so that every delay starts anew after a restart, and a reload that changes a
 //! policy resets that name's. It only offers drafts; the caller records and applies them and [`touch`](Watch::touch)es what they
@@ -16,7 +16,7 @@
 //! A delay counts from the later of two moments: when this watch first saw its condition hold, and when the verdict (or the
 //! observed role) it rests on began; so a break between two polls counts as a break.
 //!
-//! Where DESIGN is silent:
+//! Choices made here:
 //! - A delay concerns its condition alone, not the gates: with failover-delay over, a target that passes at last is moved to at once.
 //! - Row 5 proposes the first candidate; row 4 takes the first candidate that passes, which may be another one.
 //! - Under `follow` nothing is proposed: its truth is the application, and an operator sees the alerts and can switch.

@@ -1,6 +1,6 @@
 //! The decision: for one steered name the endpoints to answer, and why. Total and deterministic.
 //!
-//! The table of DESIGN 5.5 (A is the active region, T a candidate that passes every gate but the cooldown):
+//! The table of the README, "Decisions" (A is the active region, T a candidate that passes every gate but the cooldown):
 //!
 //! | health of A | policy | answer |
 //! |---|---|---|
@@ -14,7 +14,7 @@
 //! Family rule: sick addresses are left out while a usable one of the same family remains in the region; a family that has none left
 //! answers all of its own. So no answer is empty because of health (promise 3).
 //!
-//! Where DESIGN is silent: a name that the ledger does not know yet is decided as it would be added (first region in order without a
+//! Choices: a name that the ledger does not know yet is decided as it would be added (first region in order without a
 //! region's mark). `when-all-down = "all"` cannot mix addresses and a host name in one answer: regions whose form is unlike A's are left out.
 //! A region without any endpoint to answer (a config that `config` would have refused) answers SERVFAIL, which is retried, rather than a negative that is cached.
 

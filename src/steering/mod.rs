@@ -1,7 +1,7 @@
-//! Steering: where roles, marks and health meet, in one documented function: [`decide`].
+//! Steering: where roles, marks and health meet, in one documented function: [`decide()`].
 //!
-//! Owns the decision table of DESIGN 5.5, what is said about it to people ([`explain`]), the worst-case times ([`worst_case`]) and
-//! the conditions worth an alert ([`alerts`]). All of it is a function of its arguments: same inputs, same answer on every node.
+//! Owns the decision table, what is said about it to people ([`explain()`]), the worst-case times ([`worst_case`]) and
+//! the conditions worth an alert ([`alerts()`]). All of it is a function of its arguments: same inputs, same answer on every node.
 //!
 //! Deliberately absent: any change of a role (`role` does that, by entries), wire format (`answer`), time of its own.
 

@@ -59,7 +59,7 @@ fn scene() -> impl Strategy<Value = Scene> {
         })
 }
 
-/// Health of a region, by the rule of DESIGN 5.5.
+/// Health of a region, by the rule of the README, "Verdicts".
 fn overall(verdicts: &[Verdict]) -> RegionHealth {
     let count = |wanted| verdicts.iter().filter(|verdict| **verdict == wanted).count();
     match (count(Verdict::Healthy), count(Verdict::Unhealthy), count(Verdict::Unknown)) {

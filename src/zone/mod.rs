@@ -5,11 +5,11 @@
 //!            read: entries, directives, includes      check: rules of the whole zone
 //! ```
 //!
-//! [`read`] takes a zone file and gives a [`Zone`] or every error of it (at most 100), each with place,
+//! [`read()`] takes a zone file and gives a [`Zone`] or every error of it (at most 100), each with place,
 //! snippet and hint. A `Zone` never changes; its nodes lie in canonical order (RFC 4034 §6.1), so each
 //! subtree is one contiguous run and a name is found by binary search.
 //!
-//! [`lookup`] is the reference for what is answered: slow, obviously right, data only. The compiled
+//! [`lookup()`] is the reference for what is answered: slow, obviously right, data only. The compiled
 //! answers are tested against it.
 //!
 //! Where servers differ the reader takes the stricter view (see `check` and `lex`), so a zone that loads

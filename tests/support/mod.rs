@@ -129,6 +129,18 @@ sub IN NS ns.sub
 ns.sub IN A 192.0.2.54
 ";
 
+/// Two regions without probes: only roles matter.
+pub const PLAIN: &str = r#"
+[app.shop]
+name = "shop.example.net."
+regions = ["iad", "fra"]
+ttl = "5s"
+cooldown = "0s"
+[app.shop.endpoints]
+iad = ["127.0.1.1"]
+fra = ["127.0.2.1"]
+"#;
+
 /// A folder with config and zone, and the ports that the server in it uses.
 pub struct Site {
     pub dir: tempfile::TempDir,

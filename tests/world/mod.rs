@@ -1,7 +1,7 @@
 //! One node's pure core in virtual time: probes that are made up, the health book, the fold, the policies and the decisions.
 //!
 //! The [`World`] does what the writer does, without threads or files: outcomes → verdicts → policies → entries → fold → decisions. Time jumps
-//! from one thing due to the next. After every entry the promises of DESIGN section 4 that the core decides are checked.
+//! from one thing due to the next. After every entry the promises (see `src/lib.rs`) that the core decides are checked.
 
 #![allow(dead_code)] // Each test binary uses its own part of it.
 

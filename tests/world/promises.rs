@@ -1,4 +1,4 @@
-//! The promises of DESIGN section 4 that the core decides, as invariants of a [`World`].
+//! The promises (see `src/lib.rs`) that the core decides, as invariants of a [`World`].
 
 use super::World;
 use pointsman::model::*;
