@@ -35,6 +35,21 @@ fn every_shipped_config_is_clean() {
 }
 
 #[test]
+fn every_shipped_zone_is_served_by_a_shipped_config() {
+    let files = |folder: &str| std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let configs = files("config").filter(|path| path.extension().is_some_and(|ext| ext == "toml"));
+    let served: Vec<_> = configs.flat_map(|path| load(path.to_str().unwrap()).files).collect();
+    for zone in files("zones") {
+        let whole = zone.canonicalize().unwrap();
+        assert!(
+            served.iter().any(|(path, _)| path.canonicalize().unwrap() == whole),
+            "{} is in no shipped config",
+            zone.display()
+        );
+    }
+}
+
+#[test]
 fn the_walk_is_what_the_readme_says() {
     let loaded = load("config/pointsman.toml");
     let fleet = &loaded.config.fleet;
