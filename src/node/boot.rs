@@ -14,7 +14,7 @@ use crate::config::{self, Config, Loaded};
 use crate::control::{Serving, load, restore_roles};
 use crate::health::Book;
 use crate::ledger::{Entry, Hash};
-use crate::model::{Actor, Body, Diagnostic, Draft, Fleet, Now, Seq};
+use crate::model::{Actor, Body, Diagnostic, Draft, Fleet, Now, Seq, Severity};
 use crate::role::{self, State};
 use crate::store::{self, Appender, FileStore, LedgerReader, StoreError};
 use crate::telemetry::{Clock, chain};
@@ -23,6 +23,9 @@ use anyhow::{Context, bail};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// Most warnings that a start logs: thousands of applications may share one.
+const WARNINGS_LOGGED_MAX: usize = 50;
 
 /// What a node starts with.
 pub(super) struct Boot {
@@ -59,8 +62,9 @@ struct Offer {
 /// When no config can be served, the data dir cannot be used, or the ledger is corrupt.
 pub(super) fn boot(options: &ServeOptions, clock: &Clock) -> anyhow::Result<Boot> {
     let today = load(&options.config);
-    if let Err(findings) = &today {
-        print_findings(findings);
+    match &today {
+        Ok(loaded) => print_findings(&loaded.warnings),
+        Err(findings) => print_findings(findings),
     }
     let data_dir = data_dir(options, &today)?;
     if options.answer_only {
@@ -112,10 +116,20 @@ pub(super) fn boot(options: &ServeOptions, clock: &Clock) -> anyhow::Result<Boot
     })
 }
 
-/// Prints every finding, to standard error and not only to the log: a person is probably looking.
+/// Logs every error, and warnings until there are too many to read; `pointsman check` lists them all.
 fn print_findings(findings: &[Diagnostic]) {
-    for finding in findings {
-        tracing::error!("{finding}");
+    let (errors, warnings): (Vec<_>, Vec<_>) = findings.iter().partition(|finding| finding.severity == Severity::Error);
+    for error in errors {
+        tracing::error!("{error}");
+    }
+    for warning in warnings.iter().take(WARNINGS_LOGGED_MAX) {
+        tracing::warn!("{warning}");
+    }
+    if warnings.len() > WARNINGS_LOGGED_MAX {
+        tracing::warn!(
+            count = warnings.len(),
+            "more warnings than are logged: pointsman check lists them all"
+        );
     }
 }
 
