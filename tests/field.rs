@@ -395,6 +395,12 @@ fn mixed_ttls_become_one() {
     assert_eq!(output.status.code(), Some(0), "{said}");
     assert!(said.contains("multi.example.net.") && said.contains("different TTLs"), "{said}");
     let _server = site.serve();
+    wait_for("the warning in the log", || {
+        let log = site.log();
+        let told = log.lines().find(|line| line.contains("different TTLs"))?;
+        assert!(told.contains("\"WARN\""), "{told}");
+        Some(())
+    });
     for (name, count, ttl) in [("multi.example.net.", 3, 60), (SHOP, 3, 5)] {
         let answers = site.ask(name, RecordType::A).answers;
         let ttls: Vec<u32> = answers.iter().map(|record| record.ttl).collect();
