@@ -573,7 +573,7 @@ fn probes_that_never_answer_move_nothing_and_block_no_operator() {
     wait_health(&site, "fra", "unhealthy");
     let seq = site.json(&["status", "--json"])["seq"].clone();
     for region in &regions {
-        region.wait_more(20);
+        region.wait_more(5);
     }
     assert_eq!(site.a(SHOP), addresses(&["127.0.1.1"]));
     assert_eq!(site.json(&["status", "--json"])["seq"], seq, "automation recorded nothing");
@@ -586,7 +586,7 @@ fn probes_that_never_answer_move_nothing_and_block_no_operator() {
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     // And it stays where the operator put it.
     for region in &regions {
-        region.wait_more(20);
+        region.wait_more(5);
     }
     assert_eq!(site.a(SHOP), addresses(&["127.0.2.1"]));
 }
