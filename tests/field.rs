@@ -356,7 +356,10 @@ fn lookup_failure_is_not_an_empty_set() {
         assert_eq!(health(&site, region)["health"], "unknown");
     }
     let shown = site.name(SHOP);
-    assert_eq!(shown["answer"]["region"], "iad");
+    assert_eq!(
+        (&shown["answer"]["region"], &shown["answer"]["reason"]),
+        (&"iad".into(), &"unknown".into())
+    );
     let records = shown["answer"]["records"].to_string();
     assert!(records.contains("iad.shop.invalid."), "{records}");
     let answer = site.ask(SHOP, RecordType::A);
