@@ -1,7 +1,7 @@
 //! Failover bugs that bit other people's users, as tests of the spawned binary: each is named after what must not happen here.
 //!
 //! A row of the field study's table, and the test that would fail if it happened here. Those marked `scenarios` are the text files
-//! `tests/scenarios/field-3c-*.txt`, those with a file's name stand there, the others stand in this file.
+//! `tests/scenarios/field-*.txt`, those with a file's name stand there, the others stand in this file.
 //!
 //! | what bit | test |
 //! |---|---|
