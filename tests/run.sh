@@ -3,7 +3,7 @@
 # Installs with apt what the tests compare with (other name servers, PostgreSQL, dig) where it is missing.
 #
 #   tests/run.sh           everything, under 25 minutes on 2 cores
-#   tests/run.sh --soak    longer seeds for the simulation, the fuzz bodies and the kill test, after the rest
+#   tests/run.sh --soak    after the rest, more of the simulation, the properties and the kills: about an hour
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -49,6 +49,6 @@ cargo test --no-fail-fast
 step "benchmarks run"
 cargo bench --quiet -- --test
 if [ "${1:-}" = --soak ]; then
-    step "soak"
-    POINTSMAN_SOAK=1 cargo test --release -- --nocapture simulation fuzz kill
+    step "soak: simulation, properties, kills"
+    SIMULATION_RUNS=30000 PROPTEST_CASES=5000 POINTSMAN_SOAK=1 cargo test --test simulation --test kill --test answer_properties --test config_fuzz -- --nocapture
 fi
