@@ -7,7 +7,7 @@ use super::publish;
 use super::types::{Published, SubmitError};
 use crate::answer::Snapshot;
 use crate::config::{self, Config, Loaded};
-use crate::model::{Decision, Diagnostic, Draft, Name, Now};
+use crate::model::{Decision, Diagnostic, Draft, Name, Now, ProbeKind};
 use crate::role;
 use crate::zone::Zone;
 use std::path::{Path, PathBuf};
@@ -60,7 +60,50 @@ impl Candidate {
 /// # Errors
 /// Every finding of every file.
 pub fn load(path: &Path) -> Result<Loaded, Vec<Diagnostic>> {
-    config::load(&path.display().to_string(), &mut |file, folder| read(file, folder))
+    let mut loaded = config::load(&path.display().to_string(), &mut |file, folder| read(file, folder))?;
+    loaded.warnings.extend(unreadable_files(&loaded.config));
+    Ok(loaded)
+}
+
+/// Files that the config names and that cannot be read now. Warnings: they may come later, and what needs them says so then;
+/// but a probe without its password fails, and that would look like a sick region.
+fn unreadable_files(config: &Config) -> Vec<Diagnostic> {
+    let mut named: Vec<(String, &Path)> = Vec::new();
+    for app in config.fleet.apps.values() {
+        for (number, probe) in app.probes.iter().enumerate() {
+            let (key, file) = match &probe.kind {
+                ProbeKind::Http(http) => ("ca", http.ca.as_deref()),
+                ProbeKind::Postgres(postgres) => ("password-file", postgres.password_file.as_deref()),
+                ProbeKind::Exec(exec) => ("command", exec.command.first().map(Path::new)),
+                ProbeKind::Tcp(_) | ProbeKind::Dns(_) => continue,
+            };
+            named.extend(file.map(|file| (format!("`{key}` of probe {} of app.{}", number + 1, app.id), file)));
+        }
+    }
+    let api = &config.api;
+    named.extend(api.token_file.as_deref().map(|file| ("`token-file` of [api]".to_owned(), file)));
+    named.extend(api.tls.iter().flat_map(|tls| {
+        [
+            ("`tls.cert` of [api]".to_owned(), tls.cert.as_path()),
+            ("`tls.key` of [api]".to_owned(), tls.key.as_path()),
+        ]
+    }));
+    named
+        .into_iter()
+        .filter_map(|(what, file)| {
+            // A program may be run without being readable.
+            let seen = if what.starts_with("`command`") {
+                std::fs::metadata(file).map(drop)
+            } else {
+                std::fs::File::open(file).map(drop)
+            };
+            let error = seen.err()?;
+            Some(Diagnostic::warning(
+                None,
+                format!("{what}: {} cannot be read: {error}", file.display()),
+            ))
+        })
+        .collect()
 }
 
 /// Reads one file; with a folder the file must lie in it once every link is resolved.
