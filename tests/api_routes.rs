@@ -70,7 +70,8 @@ fn reading_routes_have_their_shapes() {
     }
 
     let explained = get(&site, "/v1/names/shop.example.net/explain").expect(200);
-    assert!(explained["text"].as_str().unwrap().contains("worst case"));
+    let text = explained["text"].as_str().unwrap();
+    assert!(text.contains("worst case") && text.contains("        http passed in "), "{text}");
     let probe = &explained["regions"][0]["probes"][0];
     assert_eq!(
         (&probe["kind"], &probe["address"], &probe["result"]),

@@ -109,6 +109,26 @@ fn the_walk_break_propose_refuse_promote_approve() {
 }
 
 #[test]
+fn evidence_looks_as_fresh_as_it_is_while_no_verdict_changes() {
+    let site = Site::new(MANUAL);
+    let (_iad, _fra) = (site.region(1, true), site.region(2, false));
+    let _server = site.serve();
+    wait_for("both regions healthy", || {
+        (health(&site, "iad") == "healthy" && health(&site, "fra") == "healthy").then_some(())
+    });
+    let age = || site.name("shop.example.net.")["health"]["iad"]["age_seconds"].as_f64().unwrap();
+    let mut before = age();
+    wait_for("newer evidence", || {
+        let now = age();
+        let newer = now < before;
+        before = now;
+        newer.then_some(())
+    });
+    let explained = site.cli_code(0, &["explain", "shop.example.net"]);
+    assert!(explained.contains("        http passed in "), "{explained}");
+}
+
+#[test]
 fn acknowledged_means_visible_at_once() {
     let site = Site::new(PLAIN);
     let _server = site.serve();

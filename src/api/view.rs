@@ -2,11 +2,12 @@
 
 use crate::control::{Alert, Published, Serving};
 use crate::health::TargetStatus;
-use crate::model::{Decision, HealthSource, Name, Now, Observed, RegionHealth, RegionId, SteeredName};
+use crate::model::{Decision, Endpoint, HealthSource, Name, Now, Observed, RegionHealth, RegionId, SteeredName, Verdict, show_duration};
 use crate::role::{self, Proposal};
 use crate::steering::Explanation;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Most alerts that the status lists; a bad night with 100,000 names must stay readable. The metrics have them all.
 const ALERTS_SHOWN_MAX: usize = 100;
@@ -155,9 +156,51 @@ pub(super) fn explanation(view: &Published, now: Now, explanation: &Explanation)
         }
     }
     if let Value::Object(fields) = &mut value {
-        fields.insert("text".to_owned(), explanation.to_string().into());
+        fields.insert("text".to_owned(), text(&targets, now, explanation).into());
     }
     value
+}
+
+/// The explanation's text, with what each probe last said below its endpoint.
+fn text(targets: &[TargetStatus<'_>], now: Now, explanation: &Explanation) -> String {
+    explanation.text(&|region, endpoint| {
+        let of = targets
+            .iter()
+            .filter(|one| one.target.region == *region && one.target.endpoint == *endpoint);
+        let lines: Vec<String> = of.map(|one| probe_line(now, one)).collect();
+        match endpoint {
+            Endpoint::Host(_) if lines.is_empty() => vec!["no probe, or no look-up has given an address yet".to_owned()],
+            _ => lines,
+        }
+    })
+}
+
+/// What one probe at one address last said, in a line.
+fn probe_line(now: Now, status: &TargetStatus<'_>) -> String {
+    let at = match &status.target.endpoint {
+        Endpoint::Address(_) => String::new(),
+        Endpoint::Host(_) => format!(" at {}", status.target.address),
+    };
+    let counting = if status.counting { "" } else { " (shown, not counted)" };
+    let said = match status.last {
+        None => "has not run yet".to_owned(),
+        Some(run) => {
+            let took = show_duration(Duration::from_millis(
+                u64::try_from(run.took.as_millis()).unwrap_or(u64::MAX).max(1),
+            ));
+            let ago = show_duration(Duration::from_secs(now.mono.since(run.at).as_secs()));
+            match &run.result {
+                Ok(()) => format!("passed in {took}, {ago} ago"),
+                Err(failure) => format!("failed after {took}, {ago} ago: {}", failure.message),
+            }
+        }
+    };
+    let count = match (status.verdict, status.failures) {
+        (Verdict::Unhealthy, _) => format!("; {} of {} successes in a row to be healthy", status.successes, status.rise),
+        (_, 0) => String::new(),
+        (_, failures) => format!("; {failures} of {} failures to be unhealthy", status.fall),
+    };
+    format!("{}{at}{counting} {said}{count}", status.kind)
 }
 
 /// One probe at one address.

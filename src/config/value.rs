@@ -282,7 +282,8 @@ pub(super) fn endpoint(value: &DeValue<'_>) -> Result<Endpoint, Bad> {
         )));
     }
     let name = host_name(value)?;
-    if name.label_count() < 2 {
+    // A word without any dot is more likely a mistake than a host; the final dot says that it is meant.
+    if name.label_count() < 2 && !written.ends_with('.') {
         return Err(Bad::new(format!(
             "must be an address or a host name with a dot, `{}` is none",
             shorten(&written)
@@ -463,7 +464,14 @@ mod tests {
 
     #[test]
     fn endpoints_are_addresses_or_host_names() {
-        for good in ["192.0.2.1", "2001:db8::1", "127.0.0.1", "Lb.Example.NET", "lb.example.net."] {
+        for good in [
+            "192.0.2.1",
+            "2001:db8::1",
+            "127.0.0.1",
+            "Lb.Example.NET",
+            "lb.example.net.",
+            "Localhost.",
+        ] {
             assert!(endpoint(&DeValue::String(good.into())).is_ok(), "{good}");
         }
         let bad = [

@@ -23,7 +23,7 @@ pub use writer::Parts;
 
 use crate::answer::Snapshot;
 use crate::model::{Decision, Name, Now};
-use crate::role::{self, Request};
+use crate::role::{self, Request, Watch};
 use crate::steering::{self, Explanation};
 use crate::store::LedgerReader;
 use crate::telemetry::{Clock, DnsCounters, Metrics};
@@ -185,7 +185,7 @@ impl Handle {
         let fleet = &published.config.fleet;
         let steered = fleet.names.get(name)?;
         // The published watch may not have been polled since the last change: look now, on a copy.
-        let mut watch = published.watch.clone();
+        let mut watch = Watch::clone(&published.watch);
         watch.poll(&published.state, fleet, &published.health, now);
         Some(steering::explain(steered, &published.state, &published.health, &watch, now))
     }

@@ -106,12 +106,22 @@ impl Publisher {
             config: moment.config.clone(),
             state: moment.state.clone(),
             health: moment.health.clone(),
-            watch: moment.watch.clone(),
+            watch: Arc::new(moment.watch.clone()),
             decisions: self.decisions.clone(),
             alerts: moment.alerts.current(),
             serving: moment.serving.clone(),
         }));
         self.generation
+    }
+
+    /// Shows readers the latest evidence between two publishes: ages and last outcomes change although no verdict does.
+    /// The lanes and the generation stay, and the cost is the same for any number of names.
+    pub fn show_health(&self, health: &Book) {
+        let present = Published::clone(&self.view.load());
+        self.view.store(Arc::new(Published {
+            health: health.clone(),
+            ..present
+        }));
     }
 }
 

@@ -25,7 +25,7 @@ pub struct Published {
     /// What the probes said.
     pub health: Book,
     /// What the policies are waiting for.
-    pub watch: Watch,
+    pub watch: Arc<Watch>,
     /// What every steered name answers, and why.
     pub decisions: imbl::OrdMap<Name, Arc<Decision>>,
     /// Every alert that lasts.

@@ -42,6 +42,9 @@ pub(super) const RETRY: Duration = Duration::from_secs(1);
 /// Longest sleep of the writer, so that clock steps and saved health are looked at now and then.
 const TICK: Duration = Duration::from_secs(5);
 
+/// How far behind the evidence that readers see may be, while no verdict changes.
+const SHOW_EVERY: Duration = Duration::from_millis(250);
+
 /// Where a reply goes.
 pub(super) type Reply = oneshot::Sender<Result<Receipt, SubmitError>>;
 
@@ -122,6 +125,10 @@ pub(super) struct Writer {
     pub(super) events: broadcast::Sender<Arc<Event>>,
     pub(super) next_event: u64,
     pub(super) health_saved_at: Mono,
+    /// When readers were shown the latest evidence.
+    pub(super) health_shown_at: Mono,
+    /// Whether there is evidence that readers were not shown.
+    pub(super) health_unseen: bool,
     /// Hashes of the entries that answered a request with an id, so that a repeated request gets the same receipt.
     pub(super) hashes: BTreeMap<Seq, Hash>,
 }
@@ -150,6 +157,8 @@ impl Writer {
             events,
             next_event: 1,
             health_saved_at: now.mono,
+            health_shown_at: now.mono,
+            health_unseen: false,
             hashes: parts.hashes,
         }
     }
@@ -198,7 +207,12 @@ impl Writer {
     fn sleep_until(&self) -> Duration {
         let now = self.clock.now().mono;
         let polls = self.takes_changes() && self.in_flight.is_none() && self.retry_at.is_none();
-        let dues = [self.health.next_due(), self.watch.next_due().filter(|_| polls), self.retry_at];
+        let dues = [
+            self.health.next_due(),
+            self.watch.next_due().filter(|_| polls),
+            self.retry_at,
+            self.health_unseen.then(|| self.health_shown_at.plus(SHOW_EVERY)),
+        ];
         dues.into_iter().flatten().map(|due| due.since(now)).min().unwrap_or(TICK).min(TICK)
     }
 
@@ -216,6 +230,10 @@ impl Writer {
                 appender.save_health(self.health.save(now));
             }
         }
+        if self.health_unseen && now.mono.since(self.health_shown_at) >= SHOW_EVERY {
+            (self.health_unseen, self.health_shown_at) = (false, now.mono);
+            self.publisher.show_health(&self.health);
+        }
         if let Some(step) = self.clock.take_step() {
             self.node_alert(AlertKind::ClockStepped, Some(step));
         }
@@ -225,6 +243,7 @@ impl Writer {
     fn fold(&mut self, events: impl Iterator<Item = ProbeEvent>) {
         let now = self.clock.now();
         let mut changes = Vec::new();
+        self.health_unseen = true;
         for event in events {
             match event {
                 ProbeEvent::Outcome(outcome) => {

@@ -113,7 +113,7 @@ fn first_view(boot: &Boot, decisions: imbl::OrdMap<Name, Arc<Decision>>) -> Publ
         config: boot.config.clone(),
         state: boot.state.clone(),
         health: boot.health.clone(),
-        watch: crate::role::Watch::new(),
+        watch: Arc::new(crate::role::Watch::new()),
         decisions,
         alerts: imbl::OrdMap::new(),
         serving: Arc::new(boot.serving.clone()),

@@ -26,8 +26,8 @@
 use super::gates::{candidate, cooldown_over_at, describe, evidence, gates, move_kind, policy_passes, policy_target};
 use super::state::{NameState, Proposal, State};
 use crate::model::{
-    Actor, Body, Draft, Failover, Fleet, HealthSource, Mono, Move, Name, Now, Observed, ProposalEnd, RegionHealth, RegionId, RegionStatus,
-    SteeredName, show_duration,
+    Actor, Body, Draft, Failover, Fleet, Gate, HealthSource, Mono, Move, Name, Now, Observed, ProposalEnd, RegionHealth, RegionId,
+    RegionStatus, SteeredName, show_duration,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -397,6 +397,17 @@ impl Sight<'_> {
         }
     }
 
+    /// Why a region is no candidate: its mark, else its health.
+    fn why_not(&self, region: &RegionId) -> String {
+        let words = gates(self.state, self.steered, region, self.health, self.now);
+        let marked = words.into_iter().find(|word| word.gate == Gate::TargetNotDrained && !word.pass);
+        match marked {
+            Some(word) => word.message,
+            None if self.known.left.contains(region) => format!("{region} was left by the policy"),
+            None => self.describe(region),
+        }
+    }
+
     /// How an open proposal ends now, if it does.
     fn end_of(&self, open: &Proposal, config_changed: bool) -> Option<Draft> {
         let (end, why) = if open.version != self.known.version {
@@ -414,7 +425,7 @@ impl Sight<'_> {
                 Some(to) => (ProposalEnd::Superseded, format!("the candidate is {to} now")),
                 None => (
                     ProposalEnd::Superseded,
-                    format!("there is no candidate any more: {}", self.describe(&open.to)),
+                    format!("there is no candidate any more: {}", self.why_not(&open.to)),
                 ),
             }
         };

@@ -4,7 +4,7 @@
 use super::decide::{decide, verdict};
 use super::{Alert, WorstCase, alerts, worst_case};
 use crate::model::{
-    AppId, Decision, EndpointStatus, GateWord, HealthSource, Name, Now, Observed, RegionHealth, RegionId, Seq, SteeredName, Wall,
+    AppId, Decision, Endpoint, EndpointStatus, GateWord, HealthSource, Name, Now, Observed, RegionHealth, RegionId, Seq, SteeredName, Wall,
     show_duration,
 };
 use crate::role::{Proposal, State, Watch, gates};
@@ -174,8 +174,17 @@ fn show_seconds(seconds: f64) -> String {
     show_duration(Duration::from_secs(seconds.max(0.0) as u64))
 }
 
-impl fmt::Display for Explanation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Explanation {
+    /// The text for people; `probes` gives the lines on what the probes last said of an endpoint in a region.
+    pub fn text(&self, probes: &dyn Fn(&RegionId, &Endpoint) -> Vec<String>) -> String {
+        let mut text = String::new();
+        // Writing into a string cannot fail.
+        let _ = self.write(&mut text, probes);
+        text
+    }
+
+    /// Writes the text.
+    fn write(&self, f: &mut dyn fmt::Write, probes: &dyn Fn(&RegionId, &Endpoint) -> Vec<String>) -> fmt::Result {
         let paired = self
             .paired
             .as_ref()
@@ -201,14 +210,21 @@ impl fmt::Display for Explanation {
             writeln!(f, "  alert     {}: {}", alert.kind, alert.message)?;
         }
         for region in &self.regions {
-            region.fmt(f)?;
+            region.write(f, probes)?;
         }
         writeln!(f, "  worst case from failure to the last client: {}", self.worst_case.formula)
     }
 }
 
-impl fmt::Display for RegionExplanation {
+impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write(f, &|_, _| Vec::new())
+    }
+}
+
+impl RegionExplanation {
+    /// Writes the text.
+    fn write(&self, f: &mut dyn fmt::Write, probes: &dyn Fn(&RegionId, &Endpoint) -> Vec<String>) -> fmt::Result {
         let marks = self.marks.iter().map(|mark| format!(", {mark}")).collect::<String>();
         let since = self
             .since_seconds
@@ -227,6 +243,9 @@ impl fmt::Display for RegionExplanation {
         }
         for endpoint in &self.endpoints {
             writeln!(f, "      {}  {}", endpoint.endpoint, endpoint.verdict.as_str())?;
+            for line in probes(&self.region, &endpoint.endpoint) {
+                writeln!(f, "        {line}")?;
+            }
         }
         for word in &self.gates {
             let pass = if word.pass { "pass" } else { "FAIL" };
