@@ -9,7 +9,7 @@
 //! | A floor returns dead addresses | `a_dead_endpoint_is_left_out_and_the_last_one_says_why`: there is no floor |
 //! | A start takes minutes; nothing is served until everything was probed | `start_with_many_names_is_quick_and_serves_at_once` |
 //! | The first answer after a start is the fallback | `first_answer_after_start_is_not_the_fallback` |
-//! | The health source stops, answers are frozen without an age limit | scenarios `evidence-without-refresh-goes-unknown` |
+//! | The health source stops, answers are frozen without an age limit | scenarios `evidence-without-refresh-goes-unknown`; `evidence_has_the_age_of_the_last_outcome`, `evidence_that_stops_is_unknown_and_moves_nothing` |
 //! | A third cluster answers differently | waits for several nodes; one node: `decide` is a function of its inputs (`tests/world/promises.rs`) |
 //! | A secondary that loses its peers serves itself; primary isolated and sick: an empty answer | waits for several nodes; one node: scenarios `all-sick-keeps-serving` |
 //! | Objects rewrite shared NS and glue | `a_switch_never_touches_apex_and_delegations` |
@@ -280,6 +280,86 @@ fn service_down_is_reported_down_end_to_end() {
     }
     let status = site.cli_code(0, &["status"]);
     assert!(status.contains("unhealthy"), "{status}");
+}
+
+#[test]
+fn evidence_has_the_age_of_the_last_outcome() {
+    let site = Site::new(&shop("", PROBE));
+    let (_iad, _fra) = (site.region(1, true), site.region(2, true));
+    let _server = site.serve();
+    wait_health(&site, "iad", "healthy");
+    let evidence = || {
+        let explained = site.json(&["explain", "shop.example.net", "--json"]);
+        let region = explained["regions"][0].clone();
+        let seconds = |value: &Value| value.as_f64().unwrap();
+        let (since, age, last) = (
+            seconds(&region["since_seconds"]),
+            seconds(&region["age_seconds"]),
+            seconds(&region["probes"][0]["age_seconds"]),
+        );
+        let (listed, counted) = (
+            seconds(&health(&site, "iad")["age_seconds"]),
+            metric(&site, "pointsman_health_age_seconds{app=\"shop\",region=\"iad\"}").unwrap(),
+        );
+        (since, [age, last, listed, counted])
+    };
+    let generation = || site.json(&["status", "--json"])["generation"].clone();
+    wait_for("both verdicts", || (health(&site, "fra")["health"] == "healthy").then_some(()));
+    let before = generation();
+    // The verdict has stood for long, and every outcome since has made it young again, wherever an age is shown.
+    wait_for("old verdicts with young evidence", || {
+        let (since, ages) = evidence();
+        (since > 5.0 && ages.iter().all(|age| *age < 2.5)).then_some(())
+    });
+    assert_eq!(generation(), before, "an outcome that changes no verdict is no publish");
+}
+
+#[test]
+fn evidence_that_stops_is_unknown_and_moves_nothing() {
+    let probe = |app: &str, command: &str, times: &str| format!("[[app.{app}.probe]]\nkind = \"exec\"\ncommand = [{command}]\n{times}\n");
+    let checked = shop(
+        "failover = \"automatic\"\nfailover-delay = \"0s\"\nwhen-all-down = \"192.0.2.99\"",
+        &probe(
+            "shop",
+            "\"/bin/true\"",
+            "interval = \"1s\"\ntimeout = \"900ms\"\nfall = 100\nrise = 1\nstale-after = \"2100ms\"",
+        ),
+    );
+    let site = Site::new(&checked);
+    let _server = site.serve();
+    wait_health(&site, "iad", "healthy");
+    wait_health(&site, "fra", "healthy");
+    wait_reason(&site, "healthy");
+
+    // Programs of somebody else that never end take every place there is for programs, so these probes run no more.
+    let hogs: Vec<String> = (1..=80).map(|n| format!("\"127.9.0.{n}\"")).collect();
+    let hog = format!(
+        "[app.hog]\nname = \"hog.example.net.\"\nregions = [\"iad\"]\n[app.hog.endpoints]\niad = [{}]\n{}",
+        hogs.join(", "),
+        probe("hog", "\"/bin/sleep\", \"120\"", "interval = \"120s\"\ntimeout = \"119s\"")
+    );
+    site.write_config(&format!("{checked}{hog}"));
+    site.cli_code(0, &["reload", "--reason", "a greedy neighbour"]);
+    let seq = site.json(&["status", "--json"])["seq"].clone();
+    for region in ["iad", "fra"] {
+        wait_health(&site, region, "unknown");
+    }
+    wait_reason(&site, "unknown");
+    wait_for("the alert and the age in the metrics", || {
+        let age = metric(&site, "pointsman_health_age_seconds{app=\"shop\",region=\"iad\"}")?;
+        let alert = metric(&site, "pointsman_alert{alert=\"health-stale\",name=\"shop.example.net.\"}")?;
+        (alert == 1.0 && age > 4.0).then_some(())
+    });
+    let explained = site.cli_code(0, &["explain", "shop.example.net"]);
+    assert!(explained.contains("the last evidence on iad is"), "{explained}");
+    assert_eq!(site.a(SHOP), addresses(&["127.0.1.1"]));
+    assert_eq!(site.json(&["status", "--json"])["seq"], seq, "nothing moved");
+
+    // With the places free again the evidence comes back by itself.
+    site.write_config(&checked);
+    site.cli_code(0, &["reload", "--force", "--reason", "the neighbour is gone"]);
+    wait_health(&site, "iad", "healthy");
+    wait_reason(&site, "healthy");
 }
 
 #[test]
