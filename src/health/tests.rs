@@ -121,6 +121,7 @@ fn outcome(address: &str, probe: usize, at: Mono, message: Option<&str>) -> Outc
         target: target(address, probe),
         at,
         took: Duration::from_millis(3),
+        late: Duration::ZERO,
         result: message.map_or(Ok(()), |message| Err(failure(message))),
         observed: None,
     }

@@ -193,6 +193,9 @@ pub struct Outcome {
     pub at: Mono,
     /// How long it took.
     pub took: Duration,
+    /// How much later than planned its timer fired: the prober's own delay, whatever the peer does. What a run waits
+    /// for its turn behind other runs is not in it.
+    pub late: Duration,
     /// Whether it passed.
     pub result: Result<(), Failure>,
     /// What the application said it is; none when this probe does not report it or could not.

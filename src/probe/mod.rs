@@ -113,6 +113,7 @@ pub async fn run_once(spec: &ProbeSpec, target: &ProbeTarget, origin: std::time:
         target: target.clone(),
         at: Mono::after_origin(end.saturating_duration_since(origin.into())),
         took: end.saturating_duration_since(start),
+        late: std::time::Duration::ZERO,
         result: found.result,
         observed: found.observed,
     }

@@ -65,6 +65,7 @@ pub(super) async fn watch(
     let mut next = Instant::now() + delay;
     loop {
         tokio::time::sleep_until(next).await;
+        let late = Instant::now().saturating_duration_since(next);
         // First the narrower one, so that programs that wait do not hold up the other kinds.
         let program = match spec.kind {
             ProbeKind::Exec(_) => common.programs.acquire().await.ok(),
@@ -81,6 +82,7 @@ pub(super) async fn watch(
             target: target.clone(),
             at: common.mono(end),
             took: end.saturating_duration_since(start),
+            late,
             result: found.result,
             observed: found.observed,
         };

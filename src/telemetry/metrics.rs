@@ -328,6 +328,7 @@ mod tests {
                 target,
                 at: Mono::ORIGIN,
                 took: Duration::from_millis(3),
+                late: Duration::ZERO,
                 result: Err(failure),
                 observed: None,
             },

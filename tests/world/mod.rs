@@ -225,6 +225,7 @@ impl World {
             target: target.clone(),
             at: self.now.mono,
             took: Duration::from_millis(5),
+            late: Duration::ZERO,
             observed: behaviour.says.filter(|_| reports && result.is_ok()),
             result: result.map_err(|message| Failure {
                 reason: FailReason::Status,
