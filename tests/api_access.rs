@@ -117,7 +117,10 @@ fn certify(site: &Site, names: &[&str]) -> Arc<ClientConfig> {
     let client = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap();
-    Arc::new(client.with_root_certificates(roots).with_no_client_auth())
+    let mut client = client.with_root_certificates(roots).with_no_client_auth();
+    // A resumed session would not look at the certificate again.
+    client.resumption = rustls::client::Resumption::disabled();
+    Arc::new(client)
 }
 
 /// A GET over TLS.
@@ -161,6 +164,25 @@ fn a_key_that_does_not_belong_to_the_certificate_is_told() {
     std::fs::write(site.path("api.crt"), "nothing").unwrap();
     assert_ne!(site.spawn(&[]).wait_end(), Some(0));
     assert!(site.log().contains("BEGIN CERTIFICATE"), "{}", site.log());
+}
+
+#[test]
+fn a_renewed_certificate_is_served_without_a_restart_and_a_broken_one_is_not() {
+    let site = Site::new("");
+    write_config(&site, SHOP, "tls = { cert = \"api.crt\", key = \"api.key\" }");
+    let old = certify(&site, &["localhost"]);
+    let mut server = site.spawn(&[]);
+    server.wait_answering();
+    wait_for("the API", || get_tls(&site, &old, "localhost", "localhost"));
+    std::fs::write(site.path("api.crt"), "half a certificate").unwrap();
+    wait_for("the warning", || {
+        site.log().contains("the new certificate is not used").then_some(())
+    });
+    assert_eq!(get_tls(&site, &old, "localhost", "localhost").unwrap().status, 200);
+    let new = certify(&site, &["localhost", "ns2.example.net"]);
+    let renewed = wait_for("the new certificate", || get_tls(&site, &new, "ns2.example.net", "ns2.example.net"));
+    assert_eq!(renewed.status, 200, "its names are known hosts from now on: {renewed:?}");
+    assert!(get_tls(&site, &old, "localhost", "localhost").is_none());
 }
 
 /// A request over the site's socket.

@@ -15,10 +15,11 @@ const EDGES: &[(&str, &[&str])] = &[
     ("config", &["model", "zone"]),
     ("steering", &["model", "role"]),
     ("answer", &["model", "zone"]),
-    ("dns", &["model", "answer"]),
+    ("dns", &["model", "answer", "tls"]),
     ("probe", &["model"]),
     ("store", &["model", "ledger", "health"]),
     ("telemetry", &["model"]),
+    ("tls", &[]),
     (
         "control",
         &[
@@ -38,7 +39,7 @@ const EDGES: &[(&str, &[&str])] = &[
     (
         "api",
         &[
-            "model", "health", "role", "ledger", "config", "steering", "answer", "store", "control",
+            "model", "health", "role", "ledger", "config", "steering", "answer", "store", "tls", "control",
         ],
     ),
     (
@@ -56,6 +57,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "probe",
             "store",
             "telemetry",
+            "tls",
             "control",
             "api",
         ],

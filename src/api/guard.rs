@@ -100,7 +100,7 @@ fn is_known_host(api: &Api, local: SocketAddr, tls: bool, host: &str) -> bool {
     let node = &api.node;
     name.eq_ignore_ascii_case("localhost")
         || name.eq_ignore_ascii_case(node.strip_suffix('.').unwrap_or(node))
-        || tls && api.tls_names.as_ref().is_some_and(|names| names.cover(name))
+        || tls && api.certificates.as_ref().is_some_and(|ours| ours.cover(name))
 }
 
 /// `name:port`, `[address]:port`, each without port too.

@@ -54,8 +54,8 @@ pub(crate) struct Api {
     listen: SocketAddr,
     /// Who may come in over TCP; none: everybody, as nobody in particular.
     tokens: Option<tokens::Tokens>,
-    /// The names of our certificate: known hosts over TLS.
-    tls_names: Option<tls::Names>,
+    /// Our certificate: its names are known hosts over TLS.
+    certificates: Option<Arc<crate::tls::Certificates>>,
     /// Places for followers of the events.
     event_clients: Arc<Semaphore>,
     /// Places for readers of the ledger.
@@ -92,13 +92,11 @@ pub enum StartError {
         what: String,
     },
     /// The certificate or key cannot be read or do not belong together.
-    #[error("the TLS file {} cannot be used: {what}", path.display())]
-    Tls {
-        /// Its path.
-        path: PathBuf,
-        /// What is wrong.
-        what: String,
-    },
+    #[error(transparent)]
+    Tls(#[from] crate::tls::TlsError),
+    /// TLS cannot be set up at all.
+    #[error("TLS cannot be set up: {0}")]
+    Provider(String),
 }
 
 /// A running API. Dropping it without [`Running::stop`] leaves it running.
@@ -120,7 +118,7 @@ pub async fn start(handle: Handle) -> Result<Running, StartError> {
         Some(path) => Some(tokens::Tokens::open(path).await?),
         None => None,
     };
-    let (acceptor, tls_names) = match &config.tls {
+    let (acceptor, certificates) = match &config.tls {
         Some(files) => Some(tls::load(files).await?).unzip(),
         None => (None, None),
     };
@@ -135,7 +133,7 @@ pub async fn start(handle: Handle) -> Result<Running, StartError> {
         node,
         listen: address,
         tokens,
-        tls_names,
+        certificates,
         event_clients: Arc::new(Semaphore::new(events::CLIENTS_MAX)),
         ledger_readers: Arc::new(Semaphore::new(LEDGER_READERS_MAX)),
         stopping: watch::channel(false).0,
