@@ -68,6 +68,7 @@ fn answering(criterion: &mut Criterion) {
         size_max: UDP_OCTETS_MAX,
         wall_seconds: 0,
         rotation: 0,
+        keepalive_tenths: None,
     };
     let mut room = [0; UDP_OCTETS_MAX];
     let mut group = criterion.benchmark_group("respond");

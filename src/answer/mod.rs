@@ -57,14 +57,31 @@ pub enum Transport {
     Udp,
     /// A stream with two-octet lengths.
     Tcp,
+    /// The same inside TLS (RFC 7858).
+    Tls,
+    /// A QUIC stream a query (RFC 9250).
+    Quic,
+    /// An HTTP exchange a query, inside TLS (RFC 8484).
+    Https,
 }
 
 impl Transport {
+    /// Every transport, in the order of the metrics.
+    pub const ALL: [Transport; 5] = [Transport::Udp, Transport::Tcp, Transport::Tls, Transport::Quic, Transport::Https];
+
+    /// Whether nobody between the client and here can read along; only there padding hides anything (RFC 8467 §3).
+    pub fn is_encrypted(self) -> bool {
+        matches!(self, Transport::Tls | Transport::Quic | Transport::Https)
+    }
+
     /// As shown in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Transport::Udp => "udp",
             Transport::Tcp => "tcp",
+            Transport::Tls => "tls",
+            Transport::Quic => "quic",
+            Transport::Https => "https",
         }
     }
 }
@@ -84,6 +101,9 @@ pub struct Ctx {
     pub wall_seconds: u64,
     /// Where the addresses of a steered name begin; the caller counts it up from answer to answer.
     pub rotation: u32,
+    /// How long the connection may be silent, in tenths of a second, to be told to a client that asks (RFC 7828 §3.3.2);
+    /// none where there is no connection of that kind.
+    pub keepalive_tenths: Option<u16>,
 }
 
 /// The buffer that a response is written to. It belongs to the caller, so that a lane can hand out the

@@ -53,7 +53,7 @@ fn refusal(query: &Query<'_>, header: Header) -> Option<u8> {
 /// Most octets of the response (RFC 1035 §4.2.1, RFC 6891 §6.2.5).
 fn size_limit(query: &Query<'_>, ctx: &Ctx) -> usize {
     match ctx.transport {
-        Transport::Tcp => ctx.size_max,
+        Transport::Tcp | Transport::Tls | Transport::Quic | Transport::Https => ctx.size_max,
         Transport::Udp => {
             let offered = query.edns.map_or(UDP_OCTETS_MIN, |edns| usize::from(edns.size));
             offered.max(UDP_OCTETS_MIN).min(ctx.size_max)
@@ -81,7 +81,7 @@ fn bare(query: &[u8], rcode: u8, out: &mut Out<'_>) -> Outcome {
 /// When one is broken.
 pub fn fuzz_respond(snapshot: &Snapshot, packet: &[u8]) {
     let mut buffer = vec![0xaa; super::STREAM_OCTETS_MAX];
-    for transport in [Transport::Udp, Transport::Tcp] {
+    for transport in Transport::ALL {
         let ctx = Ctx {
             peer: std::net::SocketAddr::from(([127, 0, 0, 1], 5353)),
             local: None,
@@ -93,6 +93,7 @@ pub fn fuzz_respond(snapshot: &Snapshot, packet: &[u8]) {
             },
             wall_seconds: 0,
             rotation: 7,
+            keepalive_tenths: Some(100),
         };
         match respond(snapshot, packet, &ctx, &mut Out::new(&mut buffer)) {
             Outcome::Drop(DropReason::Short) => assert!(packet.len() < HEADER_OCTETS),

@@ -164,6 +164,7 @@ impl Desk {
             size_max: UDP_OCTETS_MAX,
             wall_seconds: self.wall_seconds,
             rotation: self.rotation,
+            keepalive_tenths: None,
         };
         match respond(snapshot, query, &ctx, &mut Out::new(room)) {
             Outcome::Reply(reply) => {

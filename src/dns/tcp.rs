@@ -105,6 +105,7 @@ async fn serve(mut stream: TcpStream, peer: SocketAddr, shared: &Shared) {
             size_max: STREAM_OCTETS_MAX,
             wall_seconds: 0,
             rotation: 0,
+            keepalive_tenths: None,
         },
         input: Vec::new(),
         output: Vec::new(),

@@ -134,7 +134,7 @@ async fn tcp_pipelines_in_order_and_counts() {
     };
     assert_eq!(count(&stats, "iad"), 250);
     assert_eq!(stats.responses(), [(0, 250), (3, 250)]);
-    assert_eq!(stats.queries(), [(Transport::Udp, 0), (Transport::Tcp, 500)]);
+    assert_eq!(stats.queries()[..2], [(Transport::Udp, 0), (Transport::Tcp, 500)]);
 
     // A switch is answered and counted at once, and a reload (other tables) loses no counts.
     source.store(Arc::new(source.load().with(&[steered("fra", 20)])));

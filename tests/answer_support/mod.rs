@@ -96,10 +96,11 @@ pub fn ctx(transport: Transport, rotation: u32) -> Ctx {
         transport,
         size_max: match transport {
             Transport::Udp => UDP_OCTETS_MAX,
-            Transport::Tcp => STREAM_OCTETS_MAX,
+            _ => STREAM_OCTETS_MAX,
         },
         wall_seconds: 1_800_000_000,
         rotation,
+        keepalive_tenths: None,
     }
 }
 
