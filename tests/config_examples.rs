@@ -1,7 +1,7 @@
 //! Every shipped config with its zones, loaded as `pointsman check` does.
 
 use pointsman::config::{self, Loaded};
-use pointsman::model::{Failover, Name, ProbeKind, WhenAllDown};
+use pointsman::model::{Expect, Failover, Name, ProbeKind, Source, Test, WhenAllDown};
 use std::path::Path;
 
 /// Reads a file of this repository.
@@ -127,14 +127,16 @@ fn probes_are_read_whole() {
     let policies = load("config/policies.toml").config;
     let probes: Vec<_> = policies.fleet.apps.values().flat_map(|app| &app.probes).collect();
     let http = probes.iter().find_map(|probe| match &probe.kind {
-        ProbeKind::Http(http) if http.ca.is_some() => Some(http),
+        ProbeKind::Http(http) if http.ca.is_some() => Some((http, &probe.expect)),
         _ => None,
     });
-    let http = http.unwrap();
-    assert_eq!(
-        (http.method.as_str(), &http.status[..], http.body.as_deref()),
-        ("GET", &[(200, 299)][..], Some("ready"))
-    );
+    let (http, expect) = http.unwrap();
+    let ready = Expect {
+        source: Source::Body,
+        tests: vec![Test::Contains("ready".to_owned())],
+    };
+    assert_eq!((http.method.as_str(), &http.status[..]), ("GET", &[(200, 299)][..]));
+    assert!(expect.contains(&ready), "{expect:?}");
     assert_eq!(http.headers.len(), 2);
     let dns = probes.iter().find_map(|probe| match &probe.kind {
         ProbeKind::Dns(dns) => Some(dns),

@@ -127,10 +127,17 @@ pub const KEYS: &[(&str, &str)] = &[
         "probe.http.expect.status",
         "status codes and ranges, `[200, \"300-399\"]`; default [\"200-299\"]",
     ),
-    ("probe.http.expect.body", "text that the body must contain; default none"),
+    (
+        "probe.http.expect.body",
+        "text that the body must contain, or a table of comparisons; default none",
+    ),
+    (
+        "probe.http.expect.headers",
+        "header fields and what they must be: a value or a table of comparisons; default none",
+    ),
     (
         "probe.http.expect.json",
-        "JSON pointers (RFC 6901) and the values they must have; default none",
+        "JSON pointers (RFC 6901) and what they must point at: a value or a table of comparisons; default none",
     ),
     (
         "probe.http.body-bytes-max",
@@ -142,8 +149,19 @@ pub const KEYS: &[(&str, &str)] = &[
     ),
     ("probe.http.role", "where the application says what it is; default none"),
     ("probe.http.role.json", "JSON pointer (RFC 6901) to the word"),
-    ("probe.http.role.active", "the word for active"),
-    ("probe.http.role.passive", "the word for passive"),
+    ("probe.http.role.header", "or the header field that holds it"),
+    ("probe.http.role.body", "or true: the whole body"),
+    ("probe.http.role.status", "or true: the status code"),
+    ("probe.http.role.active", "the word for active, or a table of comparisons"),
+    ("probe.http.role.passive", "the word for passive, or a table of comparisons"),
+    (
+        "probe.http.value",
+        "numbers to take from the answer, `{ NAME = { json = \"/load\" } }`; shown and in the metrics; default none",
+    ),
+    ("probe.http.value.json", "JSON pointer (RFC 6901) to the number"),
+    ("probe.http.value.header", "or the header field that holds it"),
+    ("probe.http.value.body", "or true: the whole body"),
+    ("probe.http.value.status", "or true: the status code"),
     ("probe.tcp.port", "port to connect to; required"),
     ("probe.tcp.send", "text to send after connecting; default none"),
     ("probe.tcp.expect", "text that must come back; default none"),
@@ -168,10 +186,12 @@ pub const KEYS: &[(&str, &str)] = &[
     ),
     ("probe.postgres.database", "database to connect to; required"),
     ("probe.postgres.query", "further query that must succeed; default none"),
+    ("probe.postgres.expect", "what passes"),
+    (
+        "probe.postgres.expect.result",
+        "what the first column of the query's first row must be: a value or a table of comparisons; default anything",
+    ),
 ];
-
-/// The kinds of probes there are.
-pub(super) const PROBE_KINDS: &[&str] = &["http", "tcp", "dns", "exec", "postgres"];
 
 /// The keys right below a path; `""` is the top level.
 pub(super) fn keys_below(path: &str) -> impl Iterator<Item = &'static str> {

@@ -43,6 +43,12 @@ impl Bad {
         Bad::new(format!("must be {wanted}, not {}", kind_of(value)))
     }
 
+    /// Says of which part of the value it is.
+    pub(super) fn within(mut self, part: &str) -> Bad {
+        self.message = format!("is wrong: {part} {}", self.message);
+        self
+    }
+
     /// Adds what to do.
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Bad {
         self.hint = Some(hint.into());

@@ -7,7 +7,7 @@ use super::publish;
 use super::types::{Published, SubmitError};
 use crate::answer::Snapshot;
 use crate::config::{self, Config, Loaded};
-use crate::model::{Decision, Diagnostic, Draft, Name, Now, ProbeKind};
+use crate::model::{Decision, Diagnostic, Draft, Name, Now};
 use crate::role;
 use crate::zone::Zone;
 use std::path::{Path, PathBuf};
@@ -71,13 +71,8 @@ fn unreadable_files(config: &Config) -> Vec<Diagnostic> {
     let mut named: Vec<(String, &Path)> = Vec::new();
     for app in config.fleet.apps.values() {
         for (number, probe) in app.probes.iter().enumerate() {
-            let (key, file) = match &probe.kind {
-                ProbeKind::Http(http) => ("ca", http.ca.as_deref()),
-                ProbeKind::Postgres(postgres) => ("password-file", postgres.password_file.as_deref()),
-                ProbeKind::Exec(exec) => ("command", exec.command.first().map(Path::new)),
-                ProbeKind::Tcp(_) | ProbeKind::Dns(_) => continue,
-            };
-            named.extend(file.map(|file| (format!("`{key}` of probe {} of app.{}", number + 1, app.id), file)));
+            let what = |key| format!("`{key}` of probe {} of app.{}", number + 1, app.id);
+            named.extend(probe.kind.files().into_iter().map(|(key, file)| (what(key), file)));
         }
     }
     let api = &config.api;

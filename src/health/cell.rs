@@ -19,6 +19,10 @@ pub struct Run {
     pub took: Duration,
     /// Whether it passed.
     pub result: Result<(), Failure>,
+    /// What a run that passed saw, in words; may be empty.
+    pub note: String,
+    /// Numbers taken from the answer, by name.
+    pub values: Vec<(Arc<str>, f64)>,
 }
 
 /// State of one probe at one address.
@@ -80,6 +84,8 @@ impl Cell {
             at,
             took: outcome.took,
             result: outcome.result.clone(),
+            note: outcome.note.clone(),
+            values: outcome.values.clone(),
         });
         // A run that could not ask does not unsay what was said before; it ages.
         if let Some(observed) = outcome.observed {

@@ -149,6 +149,8 @@ fn restore_cell(cell: &mut Cell, spec: &ProbeSpec, saved: &SavedCell, now: Now) 
         at: now.mono_at(saved.at),
         took: Duration::from_millis(saved.took_ms),
         result: saved.failure.clone().map_or(Ok(()), Err),
+        note: String::new(),
+        values: Vec::new(),
     });
     cell.said = saved.said.map(|(observed, at)| (observed, now.mono_at(at)));
     cell.expire(spec, now.mono);

@@ -8,18 +8,14 @@ use std::time::Duration;
 
 /// A probe with the thresholds 3 and 2, stale after 30 s.
 fn probe(port: u16) -> ProbeSpec {
+    let kind = ProbeKind::Tcp(TcpProbe {
+        port,
+        send: None,
+        expect: None,
+    });
     ProbeSpec {
-        kind: ProbeKind::Tcp(TcpProbe {
-            port,
-            send: None,
-            expect: None,
-        }),
-        interval: Duration::from_secs(5),
-        timeout: Duration::from_secs(2),
-        fall: 3,
-        rise: 2,
         stale_after: Duration::from_secs(30),
-        monitoring_only: false,
+        ..ProbeSpec::new(kind)
     }
 }
 
@@ -117,14 +113,8 @@ fn outcome(address: &str, probe: usize, at: Mono, message: Option<&str>) -> Outc
         reason: FailReason::Connect,
         message: message.to_owned(),
     };
-    Outcome {
-        target: target(address, probe),
-        at,
-        took: Duration::from_millis(3),
-        late: Duration::ZERO,
-        result: message.map_or(Ok(()), |message| Err(failure(message))),
-        observed: None,
-    }
+    let result = message.map_or(Ok(()), |message| Err(failure(message)));
+    Outcome::new(target(address, probe), at, Duration::from_millis(3), result)
 }
 
 const A: &str = "192.0.2.1";

@@ -3,18 +3,13 @@
 //! These are the nouns that the pure tiers share; `config` checks and builds them, nobody changes them
 //! afterwards. An application is a label and a policy; the key of every role is the steered name.
 
-use super::{AppId, Name, RegionId};
+use super::{AppId, Name, ProbeSpec, RegionId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Share of an interval by which each wait between two probes may be longer or shorter, so that
-/// probes do not march in step. Part of the worst-case time: `interval × (1 + JITTER) × fall + …`.
-pub const JITTER: f64 = 0.1;
 
 /// One application.
 #[derive(Debug, Clone, PartialEq)]
@@ -220,161 +215,6 @@ impl<'de> Deserialize<'de> for Endpoint {
             Err(_) => Name::parse(&text).map(Endpoint::Host).map_err(serde::de::Error::custom),
         }
     }
-}
-
-/// One probe of an application, sent to each of its endpoints.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ProbeSpec {
-    /// What it does.
-    pub kind: ProbeKind,
-    /// Time from one start to the next, before jitter (see [`JITTER`]).
-    pub interval: Duration,
-    /// Longest time one run may take; shorter than the interval.
-    pub timeout: Duration,
-    /// Failures that make it unhealthy, at least 1.
-    pub fall: u32,
-    /// Successes in a row that make it healthy again, at least 1.
-    pub rise: u32,
-    /// How long its evidence is fresh.
-    pub stale_after: Duration,
-    /// Shown, not counted.
-    pub monitoring_only: bool,
-}
-
-impl ProbeSpec {
-    /// Whether its outcomes say what role the application has there.
-    pub fn reports_role(&self) -> bool {
-        match &self.kind {
-            ProbeKind::Http(http) => http.role.is_some(),
-            ProbeKind::Postgres(_) => true,
-            ProbeKind::Tcp(_) | ProbeKind::Dns(_) | ProbeKind::Exec(_) => false,
-        }
-    }
-}
-
-/// What a probe does, and what it expects.
-#[derive(Debug, Clone, PartialEq)]
-pub enum ProbeKind {
-    /// An HTTP or HTTPS request.
-    Http(Box<HttpProbe>),
-    /// A TCP connection.
-    Tcp(TcpProbe),
-    /// A DNS query over UDP.
-    Dns(DnsProbe),
-    /// A program of the operator's.
-    Exec(ExecProbe),
-    /// A PostgreSQL connection; tells primary from standby.
-    Postgres(PostgresProbe),
-}
-
-impl ProbeKind {
-    /// As written in the config and in metrics. `https` is `http` with such a URL.
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            ProbeKind::Http(_) => "http",
-            ProbeKind::Tcp(_) => "tcp",
-            ProbeKind::Dns(_) => "dns",
-            ProbeKind::Exec(_) => "exec",
-            ProbeKind::Postgres(_) => "postgres",
-        }
-    }
-}
-
-/// `kind = "http"`: redirects are not followed, the certificate is verified against the host of the URL.
-#[derive(Debug, Clone, PartialEq)]
-pub struct HttpProbe {
-    /// Where to; the connection goes to the endpoint's address, Host and SNI come from here.
-    pub url: url::Url,
-    /// `GET`, `HEAD`, `POST`, …
-    pub method: String,
-    /// Further request headers.
-    pub headers: Vec<(String, String)>,
-    /// Status codes that pass, as inclusive ranges.
-    pub status: Vec<(u16, u16)>,
-    /// Text that the body must contain.
-    pub body: Option<String>,
-    /// JSON pointers (RFC 6901) into the body and the values they must have.
-    pub json: Vec<(String, serde_json::Value)>,
-    /// Most octets of the body that are read; a longer one fails when the body is looked at.
-    pub body_bytes_max: usize,
-    /// Certificates (PEM) to trust instead of the system's.
-    pub ca: Option<PathBuf>,
-    /// Where the application says what it is.
-    pub role: Option<RoleRule>,
-}
-
-/// Where an application says, in a JSON body, which role it has itself.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RoleRule {
-    /// JSON pointer (RFC 6901) to the word.
-    pub json: String,
-    /// The word for active.
-    pub active: serde_json::Value,
-    /// The word for passive.
-    pub passive: serde_json::Value,
-}
-
-/// `kind = "tcp"`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TcpProbe {
-    /// Port to connect to.
-    pub port: u16,
-    /// Octets to send after connecting.
-    pub send: Option<Vec<u8>>,
-    /// Octets that must come back, anywhere in the first 64 KiB.
-    pub expect: Option<Vec<u8>>,
-}
-
-/// `kind = "dns"`: one query over UDP, again over TCP when truncated.
-#[derive(Debug, Clone, PartialEq)]
-pub struct DnsProbe {
-    /// Port of the server at the endpoint.
-    pub port: u16,
-    /// Name to ask for.
-    pub qname: Name,
-    /// Type to ask for.
-    pub qtype: super::Rtype,
-    /// Expected RCODE.
-    pub rcode: u8,
-    /// Presentation forms of data one of which must be in the answer; empty: any.
-    pub data: Vec<String>,
-}
-
-/// `kind = "exec"`: exit code 0 passes. No shell; killed with its children at the timeout.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ExecProbe {
-    /// Program (absolute path) and arguments; `{address}`, `{region}` and `{endpoint}` in an argument are replaced.
-    pub command: Vec<String>,
-}
-
-/// `kind = "postgres"`: connects and asks whether the server is in recovery: a primary is `active`, a standby `passive`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PostgresProbe {
-    /// Port at the endpoint.
-    pub port: u16,
-    /// Role to log in as.
-    pub user: String,
-    /// File with the password, read at each connection; never shown.
-    pub password_file: Option<PathBuf>,
-    /// Database to connect to.
-    pub database: String,
-    /// Further query that must succeed.
-    pub query: Option<String>,
-}
-
-/// One address that a probe is sent to.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ProbeTarget {
-    /// The application.
-    pub app: AppId,
-    /// The region.
-    pub region: RegionId,
-    /// The endpoint as configured.
-    pub endpoint: Endpoint,
-    /// The address probed: the endpoint's own, or one its host name resolves to.
-    pub address: IpAddr,
-    /// Index into the application's probes.
-    pub probe: usize,
 }
 
 /// Where the server listens, and how many lanes it runs.

@@ -6,6 +6,7 @@
 use super::{AppId, Endpoint, Mono, ProbeTarget, RegionId};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Verdict on one probe or one endpoint.
@@ -200,4 +201,24 @@ pub struct Outcome {
     pub result: Result<(), Failure>,
     /// What the application said it is; none when this probe does not report it or could not.
     pub observed: Option<Observed>,
+    /// What a run that passed saw, in words: `HTTP 200`; may be empty.
+    pub note: String,
+    /// Numbers taken from the answer, by name.
+    pub values: Vec<(Arc<str>, f64)>,
+}
+
+impl Outcome {
+    /// One that says nothing beyond whether the run passed.
+    pub fn new(target: ProbeTarget, at: Mono, took: Duration, result: Result<(), Failure>) -> Outcome {
+        Outcome {
+            target,
+            at,
+            took,
+            late: Duration::ZERO,
+            result,
+            observed: None,
+            note: String::new(),
+            values: Vec::new(),
+        }
+    }
 }

@@ -9,20 +9,21 @@ mod decision;
 mod diag;
 mod dns;
 mod event;
+mod expect;
 mod health;
 mod ids;
 mod name;
+mod probe;
 mod time;
 
-pub use app::{
-    App, DnsListen, DnsProbe, Endpoint, ExecProbe, Failover, Fleet, HttpProbe, JITTER, PostgresProbe, ProbeKind, ProbeSpec, ProbeTarget,
-    Require, RoleRule, SteeredName, TcpProbe, WhenAllDown,
-};
+pub use app::{App, DnsListen, Endpoint, Failover, Fleet, Require, SteeredName, WhenAllDown};
 pub use decision::{Answer, Decision, Reason};
 pub use diag::{Diagnostic, Location, Severity};
 pub use dns::{CLASS_IN, Rtype, TTL_MAX, rcode};
 pub use event::{Actor, Body, Draft, Evidence, Gate, GateWord, Move, MoveKind, ProposalEnd, RegionEvidence};
+pub use expect::{Expect, Exposed, Pattern, RoleRule, Source, Test, ValueRule, contradiction, fact_number};
 pub use health::{EndpointStatus, FailReason, Failure, HealthSource, Observed, Outcome, RegionHealth, RegionStatus, Verdict};
 pub use ids::{AppId, Generation, RegionId, Seq, Serial};
 pub use name::{LABEL_OCTETS_MAX, NAME_OCTETS_MAX, Name, NameError, parse_labels};
+pub use probe::{DnsProbe, ExecProbe, HttpProbe, JITTER, PostgresProbe, ProbeKind, ProbeSpec, ProbeTarget, TcpProbe};
 pub use time::{Mono, Now, Wall, show_duration};

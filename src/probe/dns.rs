@@ -36,7 +36,7 @@ impl Dns {
     }
 
     /// One run.
-    async fn check(&self, stage: &Stage) -> Result<(), Failure> {
+    async fn check(&self, stage: &Stage) -> Result<String, Failure> {
         stage.set("no answer");
         let query = self.query()?;
         let bytes = query.to_vec().map_err(|error| internal(&error))?;
@@ -100,7 +100,7 @@ impl Dns {
     }
 
     /// Whether the answer is as expected.
-    fn judge(&self, answer: &Message) -> Result<(), Failure> {
+    fn judge(&self, answer: &Message) -> Result<String, Failure> {
         let code = u16::from(answer.metadata.response_code);
         if code != u16::from(self.probe.rcode) {
             let name = u8::try_from(code).map_or_else(|_| format!("RCODE{code}").into(), rcode::name);
@@ -108,13 +108,13 @@ impl Dns {
             return Err(failure(FailReason::Status, message));
         }
         if self.probe.data.is_empty() {
-            return Ok(());
+            return Ok(format!("answer is {}", rcode::name(self.probe.rcode)));
         }
         let wanted = RecordType::from(self.probe.qtype.0);
         let records = answer.answers.iter().filter(|record| record.record_type() == wanted);
         let found: Vec<String> = records.map(|record| record.data.to_string()).collect();
         if found.iter().any(|one| self.probe.data.iter().any(|data| alike(one, data))) {
-            return Ok(());
+            return Ok(format!("answer is {}", list(&found)));
         }
         let kind = self.probe.qtype;
         let expected = list(&self.probe.data);

@@ -59,7 +59,7 @@ impl Exec {
     }
 
     /// One run.
-    async fn check(&self, stage: &Stage) -> Result<(), Failure> {
+    async fn check(&self, stage: &Stage) -> Result<String, Failure> {
         stage.set("program has not ended");
         let Some((program, arguments)) = self.command.split_first() else {
             return Err(failure(FailReason::Internal, "no program is given"));
@@ -138,9 +138,9 @@ async fn keep_end(pipe: Option<&mut (impl AsyncRead + Unpin)>, kept: &mut Vec<u8
 }
 
 /// Exit code 0 passes; otherwise the last line of the output, else of the errors, says why.
-fn judge(status: ExitStatus, out: &[u8], err: &[u8]) -> Result<(), Failure> {
+fn judge(status: ExitStatus, out: &[u8], err: &[u8]) -> Result<String, Failure> {
     if status.success() {
-        return Ok(());
+        return Ok(last_line(out).unwrap_or_else(|| "exit code 0".to_owned()));
     }
     let end = match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit code {code}"),

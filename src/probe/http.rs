@@ -6,12 +6,11 @@
 //! body is read only as far as it is allowed to go, and judged only where something is expected of it.
 
 use super::tls::{Trust, TrustError};
-use super::words::{CLOSED, clip, failure, failure_in_chain};
+use super::words::{CLOSED, failure, failure_in_chain};
 use super::{Found, Kind, RunFuture, Stage};
-use crate::model::{FailReason, Failure, HttpProbe, Observed, ProbeTarget, RoleRule};
+use crate::model::{Exposed, FailReason, Failure, HttpProbe, ProbeTarget};
 use reqwest::header::{HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use reqwest::{Client, Method, Response};
-use serde_json::Value;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,8 +23,6 @@ const CONNECTION_AGE_MAX: Duration = Duration::from_secs(60);
 const DRAIN: Duration = Duration::from_millis(100);
 /// Most octets of header fields over HTTP/2; hyper has its own limits for HTTP/1.
 const HEADER_OCTETS_MAX: u32 = 64 * 1024;
-/// Most characters of a found value in a message.
-const VALUE_CHARS_MAX: usize = 60;
 
 /// One probe at one address.
 pub(super) struct Http {
@@ -33,6 +30,8 @@ pub(super) struct Http {
     address: IpAddr,
     /// What to ask and what to expect.
     probe: HttpProbe,
+    /// Whether anything looks at the body.
+    looks: bool,
     /// Whom to trust; shared by all probes.
     trust: Arc<Trust>,
     /// The client with the kept connection, and what it was made of.
@@ -51,10 +50,11 @@ struct Kept {
 
 impl Http {
     /// The probe at its target.
-    pub fn new(probe: &HttpProbe, target: &ProbeTarget, trust: &Arc<Trust>) -> Http {
+    pub fn new(probe: &HttpProbe, looks: bool, target: &ProbeTarget, trust: &Arc<Trust>) -> Http {
         Http {
             address: target.address,
             probe: probe.clone(),
+            looks,
             trust: Arc::clone(trust),
             client: None,
         }
@@ -62,22 +62,26 @@ impl Http {
 
     /// One run.
     async fn check(&mut self, stage: &Stage) -> Found {
-        let mut observed = None;
+        let mut exposed = Exposed::default();
         // Kept only after a success: whatever goes wrong, and also when the caller gives up on this run, the
         // next one starts with a connection of its own.
         let result = match self.client() {
             Ok(kept) => {
-                let result = self.ask(&kept.client, stage, &mut observed).await;
+                let result = self.ask(&kept.client, stage, &mut exposed).await;
                 self.client = result.is_ok().then_some(kept);
                 result
             }
             Err(error) => Err(error),
         };
-        Found { result, observed }
+        Found {
+            result,
+            observed: None,
+            exposed,
+        }
     }
 
     /// Asks and judges.
-    async fn ask(&self, client: &Client, stage: &Stage, observed: &mut Option<Observed>) -> Result<(), Failure> {
+    async fn ask(&self, client: &Client, stage: &Stage, exposed: &mut Exposed) -> Result<String, Failure> {
         stage.set("no answer");
         let host = self.probe.url.host_str().unwrap_or_default().to_owned();
         let method = Method::from_bytes(self.probe.method.as_bytes());
@@ -94,42 +98,27 @@ impl Http {
                 format!("HTTP {status}, expected {}", ranges(&self.probe.status)),
             )
         };
-        let looks = self.probe.body.is_some() || !self.probe.json.is_empty();
-        // A passive region may well answer with an error and say in it that it stands by.
-        if !(self.probe.role.is_some() || (passes && looks)) {
-            return if passes {
-                drain(response, self.probe.body_bytes_max, &host).await
-            } else {
-                Err(wrong_status())
-            };
+        exposed.fact("status", status);
+        for (name, value) in response.headers() {
+            exposed.header(name.as_str(), &String::from_utf8_lossy(value.as_bytes()));
         }
-        stage.set("no complete body");
-        let body = self.body(response, &host).await;
-        let parsed = match &body {
-            Ok(bytes) => serde_json::from_slice::<Value>(bytes).map_err(|error| no_json(&error)),
-            Err(error) => Err(error.clone()),
-        };
-        if let (Some(rule), Ok(value)) = (&self.probe.role, &parsed) {
-            *observed = Some(role(rule, value));
+        if self.looks {
+            stage.set("no complete body");
+            let body = self.body(response, &host).await;
+            let whole = body.as_ref().map(drop).map_err(Failure::clone);
+            exposed.set_body(body);
+            // A wrong status says more than a body that broke off.
+            if passes {
+                whole?;
+            }
+        } else if passes {
+            drain(response, self.probe.body_bytes_max, &host).await?;
         }
-        if !passes {
-            return Err(wrong_status());
+        if passes {
+            Ok(format!("HTTP {status}"))
+        } else {
+            Err(wrong_status())
         }
-        let body = body?;
-        if let Some(text) = self.probe.body.as_ref().filter(|text| !text.is_empty())
-            && !super::tcp::contains(&body, text.as_bytes())
-        {
-            let text = clip(text, VALUE_CHARS_MAX);
-            return Err(failure(FailReason::Content, format!("body does not contain {text:?}")));
-        }
-        if self.probe.json.is_empty() {
-            return Ok(());
-        }
-        let value = parsed?;
-        self.probe
-            .json
-            .iter()
-            .try_for_each(|(pointer, expected)| equals(&value, pointer, expected))
     }
 
     /// The header fields of the request.
@@ -287,41 +276,4 @@ fn words(error: &reqwest::Error, host: &str) -> Failure {
 fn ranges(ranges: &[(u16, u16)]) -> String {
     let show = |(low, high): &(u16, u16)| if low == high { low.to_string() } else { format!("{low}-{high}") };
     ranges.iter().map(show).collect::<Vec<String>>().join(" or ")
-}
-
-/// A body that is no JSON.
-fn no_json(error: &serde_json::Error) -> Failure {
-    let place = (error.line(), error.column());
-    failure(
-        FailReason::Content,
-        format!("body is no JSON (line {}, column {})", place.0, place.1),
-    )
-}
-
-/// Whether the value at a pointer is the expected one.
-fn equals(body: &Value, pointer: &str, expected: &Value) -> Result<(), Failure> {
-    let found = body.pointer(pointer);
-    if found.is_some_and(|found| same(found, expected)) {
-        return Ok(());
-    }
-    let found = found.map_or_else(|| "missing".to_owned(), |found| clip(&found.to_string(), VALUE_CHARS_MAX));
-    let expected = clip(&expected.to_string(), VALUE_CHARS_MAX);
-    Err(failure(FailReason::Content, format!("{pointer} is {found}, expected {expected}")))
-}
-
-/// Equality of JSON values; numbers by value, so that `1` is `1.0`.
-fn same(a: &Value, b: &Value) -> bool {
-    match (a, b) {
-        (Value::Number(a), Value::Number(b)) => a == b || a.as_f64() == b.as_f64(),
-        _ => a == b,
-    }
-}
-
-/// What the application says it is; neither word is `none`.
-fn role(rule: &RoleRule, body: &Value) -> Observed {
-    match body.pointer(&rule.json) {
-        Some(word) if same(word, &rule.active) => Observed::Active,
-        Some(word) if same(word, &rule.passive) => Observed::Passive,
-        _ => Observed::None,
-    }
 }

@@ -9,6 +9,7 @@
 //! | `task` | one target: when to run, the time limit, the gate through which outcomes go |
 //! | `lookup` | one host name: when to look it up, what to keep when that fails |
 //! | `http`, `tcp`, `dns`, `exec`, `postgres` | one kind each, behind the trait `Kind` |
+//! | `judge` | what a run saw against what is expected |
 //! | `tls` | whom to trust |
 //! | `words` | failures in words |
 //!
@@ -20,6 +21,7 @@
 mod dns;
 mod exec;
 mod http;
+mod judge;
 mod lookup;
 mod postgres;
 mod prober;
@@ -30,7 +32,7 @@ mod tests;
 mod tls;
 mod words;
 
-use crate::model::{AppId, Endpoint, Failure, Mono, Observed, Outcome, ProbeKind, ProbeSpec, ProbeTarget, RegionId};
+use crate::model::{AppId, Endpoint, Exposed, Failure, Mono, Observed, Outcome, ProbeKind, ProbeSpec, ProbeTarget, RegionId};
 pub use lookup::{Lookup, LookupFuture, SystemLookup};
 pub use prober::Prober;
 use std::future::Future;
@@ -60,16 +62,22 @@ pub enum ProbeEvent {
 /// What one run found.
 #[derive(Debug)]
 struct Found {
-    /// Whether it passed.
-    result: Result<(), Failure>,
-    /// What the application said it is; none where the kind does not report it or could not ask.
+    /// Whether it passed the kind's own rule, and what it saw in words: `HTTP 200`.
+    result: Result<String, Failure>,
+    /// What the kind knows by itself about the application's role; none where it does not or could not ask.
     observed: Option<Observed>,
+    /// What the rules of the config look at.
+    exposed: Exposed,
 }
 
 impl Found {
-    /// Of a kind that does not report roles.
-    fn of(result: Result<(), Failure>) -> Found {
-        Found { result, observed: None }
+    /// Of a kind that exposes nothing.
+    fn of(result: Result<String, Failure>) -> Found {
+        Found {
+            result,
+            observed: None,
+            exposed: Exposed::default(),
+        }
     }
 }
 
@@ -107,22 +115,16 @@ trait Kind: Send {
 /// Runs a probe once, now, at one address; a connection is not kept. `origin` as in [`Prober::start`].
 pub async fn run_once(spec: &ProbeSpec, target: &ProbeTarget, origin: std::time::Instant) -> Outcome {
     let start = tokio::time::Instant::now();
-    let found = task::run(&mut *kind(spec, target, &Arc::default()), spec.timeout).await;
+    let judged = task::run(&mut *kind(spec, target, &Arc::default()), spec).await;
     let end = tokio::time::Instant::now();
-    Outcome {
-        target: target.clone(),
-        at: Mono::after_origin(end.saturating_duration_since(origin.into())),
-        took: end.saturating_duration_since(start),
-        late: std::time::Duration::ZERO,
-        result: found.result,
-        observed: found.observed,
-    }
+    let at = Mono::after_origin(end.saturating_duration_since(origin.into()));
+    judged.outcome(target.clone(), at, end.saturating_duration_since(start))
 }
 
 /// The table of kinds.
 fn kind(spec: &ProbeSpec, target: &ProbeTarget, trust: &Arc<Trust>) -> Box<dyn Kind> {
     match &spec.kind {
-        ProbeKind::Http(probe) => Box::new(http::Http::new(probe, target, trust)),
+        ProbeKind::Http(probe) => Box::new(http::Http::new(probe, spec.needs_body(), target, trust)),
         ProbeKind::Tcp(probe) => Box::new(tcp::Tcp::new(probe, target)),
         ProbeKind::Dns(probe) => Box::new(dns::Dns::new(probe, target)),
         ProbeKind::Exec(probe) => Box::new(exec::Exec::new(probe, target)),

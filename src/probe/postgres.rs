@@ -7,7 +7,7 @@
 
 use super::words::{failure, io_failure};
 use super::{Found, Kind, RunFuture, Stage};
-use crate::model::{FailReason, Failure, Observed, PostgresProbe, ProbeTarget};
+use crate::model::{Exposed, FailReason, Failure, Observed, PostgresProbe, ProbeTarget};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
@@ -44,13 +44,16 @@ impl Postgres {
 
     /// One run.
     async fn check(&self, stage: &Stage) -> Found {
-        let mut observed = None;
-        let result = self.ask(stage, &mut observed).await;
-        Found { result, observed }
+        let (mut observed, mut exposed) = (None, Exposed::default());
+        let result = self.ask(stage, &mut observed, &mut exposed).await.map(|()| match observed {
+            Some(Observed::Active) => "primary".to_owned(),
+            _ => "standby".to_owned(),
+        });
+        Found { result, observed, exposed }
     }
 
     /// Logs in and asks; what was learnt about the role stays known when a later step fails.
-    async fn ask(&self, stage: &Stage, observed: &mut Option<Observed>) -> Result<(), Failure> {
+    async fn ask(&self, stage: &Stage, observed: &mut Option<Observed>, exposed: &mut Exposed) -> Result<(), Failure> {
         let mut config = Config::new();
         config
             .user(&self.probe.user)
@@ -68,7 +71,7 @@ impl Postgres {
         let (client, connection) = config.connect_raw(stream, NoTls).await.map_err(|error| words(&error))?;
         stage.set("no answer to the query");
         tokio::select! {
-            result = self.queries(&client, observed) => result,
+            result = self.queries(&client, observed, exposed) => result,
             ended = connection => match ended {
                 Err(error) => Err(words(&error)),
                 Ok(()) => Err(failure(FailReason::Connect, "connection closed by the peer")),
@@ -77,7 +80,7 @@ impl Postgres {
     }
 
     /// Whether it is in recovery, then the operator's own query.
-    async fn queries(&self, client: &Client, observed: &mut Option<Observed>) -> Result<(), Failure> {
+    async fn queries(&self, client: &Client, observed: &mut Option<Observed>, exposed: &mut Exposed) -> Result<(), Failure> {
         let limit = self.timeout.as_millis().max(1);
         let ask = format!("SET statement_timeout = {limit}; SELECT pg_catalog.pg_is_in_recovery()");
         let rows = client.simple_query(&ask).await.map_err(|error| words(&error))?;
@@ -91,7 +94,14 @@ impl Postgres {
             _ => return Err(failure(FailReason::Protocol, "the server does not say whether it is in recovery")),
         });
         if let Some(query) = &self.probe.query {
-            client.simple_query(query).await.map_err(|error| words(&error))?;
+            let rows = client.simple_query(query).await.map_err(|error| words(&error))?;
+            let first = rows.iter().find_map(|message| match message {
+                SimpleQueryMessage::Row(row) => row.try_get(0).ok().flatten(),
+                _ => None,
+            });
+            if let Some(first) = first {
+                exposed.fact("result", first);
+            }
         }
         Ok(())
     }

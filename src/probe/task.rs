@@ -1,5 +1,6 @@
 //! One probe at one address: when it runs, how long it may take, and the gate through which its outcome goes.
 
+use super::judge::{Judged, judge};
 use super::words::failure;
 use super::{Found, Kind, ProbeEvent, Stage};
 use crate::model::{FailReason, JITTER, Mono, Outcome, ProbeKind, ProbeSpec, ProbeTarget, show_duration};
@@ -75,16 +76,12 @@ pub(super) async fn watch(
             return;
         };
         let start = Instant::now();
-        let found = run(&mut *kind, spec.timeout).await;
+        let judged = run(&mut *kind, &spec).await;
         let end = Instant::now();
         drop((permit, program));
         let outcome = Outcome {
-            target: target.clone(),
-            at: common.mono(end),
-            took: end.saturating_duration_since(start),
             late,
-            result: found.result,
-            observed: found.observed,
+            ..judged.outcome(target.clone(), common.mono(end), end.saturating_duration_since(start))
         };
         if !gate.send(&common, ProbeEvent::Outcome(outcome)).await {
             return;
@@ -93,16 +90,17 @@ pub(super) async fn watch(
     }
 }
 
-/// One run within its time limit.
-pub(super) async fn run(kind: &mut dyn Kind, limit: Duration) -> Found {
+/// One run within its time limit, judged.
+pub(super) async fn run(kind: &mut dyn Kind, spec: &ProbeSpec) -> Judged {
     let stage = Stage::new();
-    match tokio::time::timeout(limit, kind.run(&stage)).await {
+    let found = match tokio::time::timeout(spec.timeout, kind.run(&stage)).await {
         Ok(found) => found,
         Err(_) => {
-            let message = format!("{} within {}", stage.missing(), show_duration(limit));
+            let message = format!("{} within {}", stage.missing(), show_duration(spec.timeout));
             Found::of(Err(failure(FailReason::Timeout, message)))
         }
-    }
+    };
+    judge(spec, found)
 }
 
 /// The interval, longer or shorter by up to [`JITTER`]; `unit` is from 0 up to 1.

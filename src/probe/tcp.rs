@@ -30,7 +30,7 @@ impl Tcp {
     }
 
     /// One run.
-    async fn check(&self, stage: &Stage) -> Result<(), Failure> {
+    async fn check(&self, stage: &Stage) -> Result<String, Failure> {
         stage.set("no connection");
         let mut stream = TcpStream::connect(self.peer).await.map_err(|error| io_failure(&error))?;
         stage.set("no answer");
@@ -38,7 +38,7 @@ impl Tcp {
             stream.write_all(send).await.map_err(|error| io_failure(&error))?;
         }
         let Some(expect) = self.probe.expect.as_deref().filter(|expect| !expect.is_empty()) else {
-            return Ok(());
+            return Ok("connected".to_owned());
         };
         let mut seen = Vec::new();
         let mut buffer = [0; 4096];
@@ -50,7 +50,7 @@ impl Tcp {
             seen.extend_from_slice(buffer.get(..count).unwrap_or_default());
             seen.truncate(EXPECT_WITHIN);
             if seen.get(from..).is_some_and(|tail| contains(tail, expect)) {
-                return Ok(());
+                return Ok("the expected data came".to_owned());
             }
             if count == 0 {
                 return Err(failure(FailReason::Content, "connection closed before the expected data came"));

@@ -16,13 +16,10 @@ fn probe(port: u16, interval: Duration) -> ProbeSpec {
         expect: None,
     });
     ProbeSpec {
-        kind,
         interval,
         timeout: Duration::from_secs(60),
-        fall: 3,
-        rise: 2,
         stale_after: Duration::from_secs(60),
-        monitoring_only: false,
+        ..ProbeSpec::new(kind)
     }
 }
 
@@ -89,7 +86,7 @@ impl Kind for Counting {
                 Some(go) => go.notified().await,
                 None => tokio::task::yield_now().await,
             }
-            Found::of(Ok(()))
+            Found::of(Ok(String::new()))
         })
     }
 }
@@ -345,7 +342,9 @@ async fn a_run_ends_at_its_limit_with_what_was_missing() {
             Box::pin(std::future::pending())
         }
     }
-    let found = task::run(&mut Stuck, Duration::from_millis(30)).await;
+    let mut spec = probe(1, FAST);
+    spec.timeout = Duration::from_millis(30);
+    let found = task::run(&mut Stuck, &spec).await;
     let failure = found.result.unwrap_err();
     assert_eq!(failure.message, "no sign of life within 30ms");
     assert_eq!(failure.reason, crate::model::FailReason::Timeout);

@@ -94,19 +94,11 @@ pub(crate) fn app(id: &str, regions: &[&str]) -> App {
         require: Require::All,
         paired: BTreeMap::new(),
         endpoints: endpoints.collect(),
-        probes: vec![ProbeSpec {
-            kind: ProbeKind::Tcp(TcpProbe {
-                port: 80,
-                send: None,
-                expect: None,
-            }),
-            interval: Duration::from_secs(5),
-            timeout: Duration::from_secs(2),
-            fall: 3,
-            rise: 2,
-            stale_after: Duration::from_secs(21),
-            monitoring_only: false,
-        }],
+        probes: vec![ProbeSpec::new(ProbeKind::Tcp(TcpProbe {
+            port: 80,
+            send: None,
+            expect: None,
+        }))],
     }
 }
 

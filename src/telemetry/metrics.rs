@@ -323,17 +323,7 @@ mod tests {
             reason: FailReason::Timeout,
             message: "no answer".into(),
         };
-        metrics.probe(
-            &Outcome {
-                target,
-                at: Mono::ORIGIN,
-                took: Duration::from_millis(3),
-                late: Duration::ZERO,
-                result: Err(failure),
-                observed: None,
-            },
-            "http",
-        );
+        metrics.probe(&Outcome::new(target, Mono::ORIGIN, Duration::from_millis(3), Err(failure)), "http");
         metrics.published(Duration::from_micros(5));
         let text = metrics.render(&full_scrape()).unwrap();
         let typed: BTreeSet<&str> = text

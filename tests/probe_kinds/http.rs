@@ -1,7 +1,7 @@
 //! The http kind over plain connections; `tls` has the rest.
 
 use super::*;
-use pointsman::model::{HttpProbe, RoleRule};
+use pointsman::model::{Expect, HttpProbe, RoleRule, Source, Test};
 use serde_json::json;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -14,12 +14,27 @@ pub(crate) fn get(url: &str) -> HttpProbe {
         method: "GET".to_owned(),
         headers: Vec::new(),
         status: vec![(200, 200)],
-        body: None,
-        json: Vec::new(),
         body_bytes_max: 65_536,
         ca: None,
-        role: None,
     }
+}
+
+/// A probe with what is expected of its answer.
+fn expecting(probe: &HttpProbe, source: Source, test: Test) -> ProbeSpec {
+    ProbeSpec {
+        expect: vec![Expect { source, tests: vec![test] }],
+        ..spec(ProbeKind::Http(Box::new(probe.clone())), LIMIT)
+    }
+}
+
+/// A probe that looks for text in the body.
+pub(crate) fn containing(probe: &HttpProbe, text: &str) -> ProbeSpec {
+    expecting(probe, Source::Body, Test::Contains(text.to_owned()))
+}
+
+/// A probe that looks at a JSON pointer.
+fn pointing(probe: &HttpProbe, pointer: &str, value: serde_json::Value) -> ProbeSpec {
+    expecting(probe, Source::Json(pointer.to_owned()), Test::Is(value))
 }
 
 /// The URL of a server by a name that exists nowhere: the connection goes to the target's address.
@@ -123,12 +138,10 @@ async fn what_cannot_be_sent_is_our_own_failure_and_keeps_secrets() {
 #[tokio::test]
 async fn the_body_is_searched_and_json_compared() {
     let there = answering("200 OK", r#"{"status":"ok","db":{"lag":1.0,"ready":true},"list":[null]}"#).await;
-    let mut text = get(&url(there));
-    text.body = Some("\"ready\":true".to_owned());
-    passes(&probe(text.clone()).await);
-    text.body = Some("all good".to_owned());
-    fails(&probe(text).await, FailReason::Content, "body does not contain \"all good\"");
-    let mut value = get(&url(there));
+    let asked = get(&url(there));
+    passes(&run_spec(&containing(&asked, "\"ready\":true"), "127.0.0.1").await);
+    let seen = run_spec(&containing(&asked, "all good"), "127.0.0.1").await;
+    fails(&seen, FailReason::Content, "body does not contain \"all good\"");
     let cases = [
         ("/status", json!("ok"), None),
         ("/db/lag", json!(1), None),
@@ -139,24 +152,27 @@ async fn the_body_is_searched_and_json_compared() {
         ("/list/0/x", json!(null), Some("/list/0/x is missing, expected null")),
     ];
     for (pointer, expected, message) in cases {
-        value.json = vec![(pointer.to_owned(), expected)];
-        let seen = probe(value.clone()).await;
+        let seen = run_spec(&pointing(&asked, pointer, expected), "127.0.0.1").await;
         match message {
             None => passes(&seen),
             Some(message) => fails(&seen, FailReason::Content, message),
         }
     }
-    let mut html = get(&url(answering("200 OK", "<html>").await));
-    html.json = vec![("/status".to_owned(), json!("ok"))];
-    fails(&probe(html).await, FailReason::Content, "body is no JSON (line 1, column 1)");
+    let html = get(&url(answering("200 OK", "<html>").await));
+    let seen = run_spec(&pointing(&html, "/status", json!("ok")), "127.0.0.1").await;
+    fails(&seen, FailReason::Content, "body is no JSON (line 1, column 1)");
 }
 
 #[tokio::test]
 async fn the_role_is_read_also_from_an_answer_that_fails() {
     let rule = RoleRule {
-        json: "/database/role".to_owned(),
-        active: json!("primary"),
-        passive: json!("standby"),
+        source: Source::Json("/database/role".to_owned()),
+        active: vec![Test::Is(json!("primary"))],
+        passive: vec![Test::Is(json!("standby"))],
+    };
+    let with_role = |probe| ProbeSpec {
+        role: Some(rule.clone()),
+        ..spec(ProbeKind::Http(Box::new(probe)), LIMIT)
     };
     let cases = [
         ("200 OK", r#"{"database":{"role":"primary"}}"#, None, Some(Observed::Active)),
@@ -172,18 +188,15 @@ async fn the_role_is_read_also_from_an_answer_that_fails() {
         ),
     ];
     for (status, body, message, observed) in cases {
-        let mut asked = get(&url(answering(status, body).await));
-        asked.role = Some(rule.clone());
-        let seen = probe(asked).await;
+        let seen = run_spec(&with_role(get(&url(answering(status, body).await))), "127.0.0.1").await;
         assert_eq!(seen.observed, observed, "{body}");
         match message {
             None => passes(&seen),
             Some(message) => fails(&seen, FailReason::Status, message),
         }
     }
-    let mut asked = get(&format!("http://shop.invalid:{}/", closed_port().await));
-    asked.role = Some(rule);
-    assert_eq!(probe(asked).await.observed, None);
+    let asked = get(&format!("http://shop.invalid:{}/", closed_port().await));
+    assert_eq!(run_spec(&with_role(asked), "127.0.0.1").await.observed, None);
 }
 
 #[tokio::test]
@@ -195,9 +208,12 @@ async fn bodies_are_bounded() {
     })
     .await;
     passes(&probe(get(&url(endless))).await);
-    let mut looked_at = get(&url(endless));
-    looked_at.body = Some("ok".to_owned());
-    fails(&probe(looked_at).await, FailReason::Content, "body is longer than 65536 octets");
+    let looked_at = containing(&get(&url(endless)), "ok");
+    fails(
+        &run_spec(&looked_at, "127.0.0.1").await,
+        FailReason::Content,
+        "body is longer than 65536 octets",
+    );
     let slow = server(|mut stream| async move {
         read_head(&mut stream).await;
         stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
@@ -205,9 +221,9 @@ async fn bodies_are_bounded() {
     })
     .await;
     passes(&probe(get(&url(slow))).await);
-    let mut looked_at = get(&url(slow));
-    looked_at.body = Some("never".to_owned());
-    let seen = probe_within(looked_at, Duration::from_millis(400)).await;
+    let mut looked_at = containing(&get(&url(slow)), "never");
+    looked_at.timeout = Duration::from_millis(400);
+    let seen = run_spec(&looked_at, "127.0.0.1").await;
     fails(&seen, FailReason::Timeout, "no complete body within 400ms");
 }
 
@@ -240,10 +256,10 @@ async fn hostile_servers_are_bounded() {
     let nothing = saying(b"").await;
     fails(&probe(get(&url(nothing))).await, FailReason::Protocol, broken_off);
     let half = saying(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf").await;
-    let mut looked_at = get(&url(half));
-    fails(&probe(looked_at.clone()).await, FailReason::Protocol, broken_off);
-    looked_at.body = Some("half".to_owned());
-    fails(&probe(looked_at).await, FailReason::Protocol, broken_off);
+    let half = get(&url(half));
+    fails(&probe(half.clone()).await, FailReason::Protocol, broken_off);
+    let looked_at = run_spec(&containing(&half, "half"), "127.0.0.1").await;
+    fails(&looked_at, FailReason::Protocol, broken_off);
     let huge = server(|mut stream| async move {
         read_head(&mut stream).await;
         stream.write_all(b"HTTP/1.1 200 OK\r\nX: ").await.unwrap();

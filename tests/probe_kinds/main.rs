@@ -23,13 +23,10 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// A probe of a kind with this time limit.
 fn spec(kind: ProbeKind, timeout: Duration) -> ProbeSpec {
     ProbeSpec {
-        kind,
         interval: timeout * 2,
         timeout,
-        fall: 3,
-        rise: 2,
         stale_after: timeout * 9,
-        monitoring_only: false,
+        ..ProbeSpec::new(kind)
     }
 }
 
@@ -51,12 +48,19 @@ struct Seen {
     reason: Option<FailReason>,
     message: String,
     observed: Option<Observed>,
+    note: String,
+    values: Vec<(String, f64)>,
 }
 
 /// Runs a probe once; it must end in time whatever the peer does.
 async fn run(kind: ProbeKind, address: &str, limit: Duration) -> Seen {
-    let began = Instant::now();
-    let outcome = pointsman::probe::run_once(&spec(kind, limit), &target(address), began).await;
+    run_spec(&spec(kind, limit), address).await
+}
+
+/// Runs a probe with all that is expected of its answer.
+async fn run_spec(spec: &ProbeSpec, address: &str) -> Seen {
+    let (began, limit) = (Instant::now(), spec.timeout);
+    let outcome = pointsman::probe::run_once(spec, &target(address), began).await;
     assert!(
         began.elapsed() < limit + Duration::from_secs(2),
         "took {:?} of {limit:?}",
@@ -71,6 +75,12 @@ async fn run(kind: ProbeKind, address: &str, limit: Duration) -> Seen {
         reason,
         message,
         observed: outcome.observed,
+        note: outcome.note,
+        values: outcome
+            .values
+            .into_iter()
+            .map(|(name, number)| (name.to_string(), number))
+            .collect(),
     }
 }
 

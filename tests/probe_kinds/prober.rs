@@ -45,9 +45,18 @@ pub(crate) struct Watched {
 
 impl Watched {
     pub(crate) fn new(kind: ProbeKind) -> Watched {
+        Watched::with(&often(kind))
+    }
+
+    /// With all that is expected of the answer; as often as `new`.
+    pub(crate) fn with(spec: &ProbeSpec) -> Watched {
+        let spec = ProbeSpec {
+            interval: often(spec.kind.clone()).interval,
+            ..spec.clone()
+        };
         let (tx, events) = mpsc::channel(1);
         let prober = Prober::start(tx, Instant::now());
-        let app = shop(Endpoint::Address("127.0.0.1".parse().unwrap()), vec![often(kind)]);
+        let app = shop(Endpoint::Address("127.0.0.1".parse().unwrap()), vec![spec]);
         prober.configure(&Fleet::new(BTreeMap::new(), vec![Arc::new(app)]));
         Watched { events, _prober: prober }
     }

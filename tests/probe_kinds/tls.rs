@@ -1,6 +1,6 @@
 //! The http kind over TLS: whom it trusts, for which name, and what it says otherwise.
 
-use super::http::get;
+use super::http::{containing, get};
 use super::*;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use std::path::PathBuf;
@@ -221,9 +221,8 @@ async fn http_2_is_spoken_where_the_server_offers_it_and_its_connection_kept() {
         accepted: Arc::clone(&accepted),
     };
     tokio::spawn(async move { axum::serve(listener, app).await });
-    let mut asked = authority.get(there);
-    asked.body = Some(format!("HTTP/2.0 https://shop.example.net:{}/healthz", there.port()));
-    let mut watched = prober::Watched::new(ProbeKind::Http(Box::new(asked)));
+    let seen = format!("HTTP/2.0 https://shop.example.net:{}/healthz", there.port());
+    let mut watched = prober::Watched::with(&containing(&authority.get(there), &seen));
     for _ in 0..3 {
         assert_eq!(watched.outcome().await.result, Ok(()));
     }

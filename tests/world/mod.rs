@@ -221,16 +221,13 @@ impl World {
         let behaviour = &self.behaviours[target];
         let Some(result) = behaviour.result.clone() else { return };
         let reports = self.fleet.apps[&target.app].probes[target.probe].reports_role();
+        let failed = |message| Failure {
+            reason: FailReason::Status,
+            message,
+        };
         let outcome = Outcome {
-            target: target.clone(),
-            at: self.now.mono,
-            took: Duration::from_millis(5),
-            late: Duration::ZERO,
             observed: behaviour.says.filter(|_| reports && result.is_ok()),
-            result: result.map_err(|message| Failure {
-                reason: FailReason::Status,
-                message,
-            }),
+            ..Outcome::new(target.clone(), self.now.mono, Duration::from_millis(5), result.map_err(failed))
         };
         let changes = self.book.observe(&outcome, self.now);
         self.touch(&changes);
@@ -349,26 +346,23 @@ pub fn app(id: &str, name: &str, regions: &[&str], role: bool) -> App {
 
 /// A probe that counts, every 5 s, one outcome enough for a verdict.
 pub fn probe(role: bool) -> ProbeSpec {
+    let kind = match role {
+        true => ProbeKind::Postgres(PostgresProbe {
+            port: 5432,
+            user: "probe".to_owned(),
+            password_file: None,
+            database: "shop".to_owned(),
+            query: None,
+        }),
+        false => ProbeKind::Tcp(TcpProbe {
+            port: 80,
+            send: None,
+            expect: None,
+        }),
+    };
     ProbeSpec {
-        kind: match role {
-            true => ProbeKind::Postgres(PostgresProbe {
-                port: 5432,
-                user: "probe".to_owned(),
-                password_file: None,
-                database: "shop".to_owned(),
-                query: None,
-            }),
-            false => ProbeKind::Tcp(TcpProbe {
-                port: 80,
-                send: None,
-                expect: None,
-            }),
-        },
-        interval: Duration::from_secs(5),
-        timeout: Duration::from_secs(2),
         fall: 1,
         rise: 1,
-        stale_after: Duration::from_secs(21),
-        monitoring_only: false,
+        ..ProbeSpec::new(kind)
     }
 }

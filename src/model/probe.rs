@@ -1,0 +1,203 @@
+//! Probes: what is sent to each endpoint, and what is expected back.
+//!
+//! [`ProbeSpec`] has what every kind has in common; [`ProbeKind`] has one variant a kind with what only it needs. A new
+//! kind is a struct here, a reader in `config`, a file in `probe`, and a row in the table of each.
+
+use super::{AppId, Endpoint, Expect, Name, RegionId, RoleRule, ValueRule};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Share of an interval by which each wait between two probes may be longer or shorter, so that
+/// probes do not march in step. Part of the worst-case time: `interval × (1 + JITTER) × fall + …`.
+pub const JITTER: f64 = 0.1;
+
+/// One probe of an application, sent to each of its endpoints.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProbeSpec {
+    /// What it does.
+    pub kind: ProbeKind,
+    /// Time from one start to the next, before jitter (see [`JITTER`]).
+    pub interval: Duration,
+    /// Longest time one run may take; shorter than the interval.
+    pub timeout: Duration,
+    /// Failures that make it unhealthy, at least 1.
+    pub fall: u32,
+    /// Successes in a row that make it healthy again, at least 1.
+    pub rise: u32,
+    /// How long its evidence is fresh.
+    pub stale_after: Duration,
+    /// Shown, not counted.
+    pub monitoring_only: bool,
+    /// What the answer must be beyond the kind's own rule; all must hold.
+    pub expect: Vec<Expect>,
+    /// Where the application says which role it has itself.
+    pub role: Option<RoleRule>,
+    /// Numbers taken from the answer, beside those that the kind reports by itself.
+    pub values: Vec<ValueRule>,
+}
+
+impl ProbeSpec {
+    /// A probe of a kind with what the config takes where nothing is said.
+    pub fn new(kind: ProbeKind) -> ProbeSpec {
+        let (interval, timeout) = (Duration::from_secs(5), Duration::from_secs(2));
+        ProbeSpec {
+            kind,
+            interval,
+            timeout,
+            fall: 3,
+            rise: 2,
+            stale_after: (interval + timeout) * 3,
+            monitoring_only: false,
+            expect: Vec::new(),
+            role: None,
+            values: Vec::new(),
+        }
+    }
+
+    /// Whether its outcomes say what role the application has there.
+    pub fn reports_role(&self) -> bool {
+        // A database says by itself whether it can be written to.
+        self.role.is_some() || matches!(self.kind, ProbeKind::Postgres(_))
+    }
+
+    /// Whether anything looks at the body of the answer.
+    pub fn needs_body(&self) -> bool {
+        let sources = self.expect.iter().map(|expect| &expect.source);
+        let sources = sources.chain(self.role.iter().map(|role| &role.source));
+        sources
+            .chain(self.values.iter().map(|value| &value.source))
+            .any(super::Source::needs_body)
+    }
+}
+
+/// What a probe does, and what it expects.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ProbeKind {
+    /// An HTTP or HTTPS request.
+    Http(Box<HttpProbe>),
+    /// A TCP connection.
+    Tcp(TcpProbe),
+    /// A DNS query over UDP.
+    Dns(DnsProbe),
+    /// A program of the operator's.
+    Exec(ExecProbe),
+    /// A PostgreSQL connection; tells primary from standby.
+    Postgres(PostgresProbe),
+}
+
+impl ProbeKind {
+    /// As written in the config and in metrics. `https` is `http` with such a URL.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            ProbeKind::Http(_) => "http",
+            ProbeKind::Tcp(_) => "tcp",
+            ProbeKind::Dns(_) => "dns",
+            ProbeKind::Exec(_) => "exec",
+            ProbeKind::Postgres(_) => "postgres",
+        }
+    }
+
+    /// Files that it reads, by the key that names each; `command` is run instead.
+    pub fn files(&self) -> Vec<(&'static str, &Path)> {
+        let found = match self {
+            ProbeKind::Http(http) => vec![("ca", http.ca.as_deref())],
+            ProbeKind::Exec(exec) => vec![("command", exec.command.first().map(Path::new))],
+            ProbeKind::Postgres(postgres) => vec![("password-file", postgres.password_file.as_deref())],
+            ProbeKind::Tcp(_) | ProbeKind::Dns(_) => Vec::new(),
+        };
+        found.into_iter().filter_map(|(key, file)| Some((key, file?))).collect()
+    }
+
+    /// Makes relative paths of the config absolute.
+    pub fn relative_to(&mut self, folder: &Path) {
+        let files: Vec<&mut Option<PathBuf>> = match self {
+            ProbeKind::Http(http) => vec![&mut http.ca],
+            ProbeKind::Postgres(postgres) => vec![&mut postgres.password_file],
+            ProbeKind::Tcp(_) | ProbeKind::Dns(_) | ProbeKind::Exec(_) => Vec::new(),
+        };
+        for file in files.into_iter().flatten() {
+            *file = folder.join(&*file);
+        }
+    }
+}
+
+/// `kind = "http"`: redirects are not followed, the certificate is verified against the host of the URL.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HttpProbe {
+    /// Where to; the connection goes to the endpoint's address, Host and SNI come from here.
+    pub url: url::Url,
+    /// `GET`, `HEAD`, `POST`, …
+    pub method: String,
+    /// Further request headers.
+    pub headers: Vec<(String, String)>,
+    /// Status codes that pass, as inclusive ranges.
+    pub status: Vec<(u16, u16)>,
+    /// Most octets of the body that are read; a longer one fails when the body is looked at.
+    pub body_bytes_max: usize,
+    /// Certificates (PEM) to trust instead of the system's.
+    pub ca: Option<PathBuf>,
+}
+
+/// `kind = "tcp"`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TcpProbe {
+    /// Port to connect to.
+    pub port: u16,
+    /// Octets to send after connecting.
+    pub send: Option<Vec<u8>>,
+    /// Octets that must come back, anywhere in the first 64 KiB.
+    pub expect: Option<Vec<u8>>,
+}
+
+/// `kind = "dns"`: one query over UDP, again over TCP when truncated.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DnsProbe {
+    /// Port of the server at the endpoint.
+    pub port: u16,
+    /// Name to ask for.
+    pub qname: Name,
+    /// Type to ask for.
+    pub qtype: super::Rtype,
+    /// Expected RCODE.
+    pub rcode: u8,
+    /// Presentation forms of data one of which must be in the answer; empty: any.
+    pub data: Vec<String>,
+}
+
+/// `kind = "exec"`: exit code 0 passes. No shell; killed with its children at the timeout.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExecProbe {
+    /// Program (absolute path) and arguments; `{address}`, `{region}` and `{endpoint}` in an argument are replaced.
+    pub command: Vec<String>,
+}
+
+/// `kind = "postgres"`: connects and asks whether the server is in recovery: a primary is `active`, a standby `passive`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PostgresProbe {
+    /// Port at the endpoint.
+    pub port: u16,
+    /// Role to log in as.
+    pub user: String,
+    /// File with the password, read at each connection; never shown.
+    pub password_file: Option<PathBuf>,
+    /// Database to connect to.
+    pub database: String,
+    /// Further query that must succeed.
+    pub query: Option<String>,
+}
+
+/// One address that a probe is sent to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProbeTarget {
+    /// The application.
+    pub app: AppId,
+    /// The region.
+    pub region: RegionId,
+    /// The endpoint as configured.
+    pub endpoint: Endpoint,
+    /// The address probed: the endpoint's own, or one its host name resolves to.
+    pub address: IpAddr,
+    /// Index into the application's probes.
+    pub probe: usize,
+}
