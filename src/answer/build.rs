@@ -7,10 +7,11 @@
 //! parent end there.
 
 use super::index::{GlueEnd, NONE, NameHasher, Node, Referral, Rrset, Snapshot, StoredPiece, World, ZoneRecord, parent};
-use super::piece::{Piece, PieceWriter, WrittenName};
+use super::piece::{PieceRef, PieceWriter, WrittenName};
 use super::steered::{Slots, SteeredInput, SteeredNames};
 use crate::model::{Name, Rtype};
 use crate::zone::{self, RrSet, Zone};
+use hashbrown::HashTable;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -52,6 +53,10 @@ struct Builder<'z> {
     outer: HashMap<u32, u32>,
     /// Steered names in lower case: their addresses are no glue.
     steered: std::collections::HashSet<Vec<u8>>,
+    /// The name above the one entered last: neighbours in canonical order share it, so it need not be looked for again.
+    above: Vec<u8>,
+    /// Room for one piece after the other.
+    writer: PieceWriter,
 }
 
 impl<'z> Builder<'z> {
@@ -66,16 +71,26 @@ impl<'z> Builder<'z> {
                 kept.len() as u32 - 1
             });
         }
-        let world = World {
+        let mut world = World {
             hasher: NameHasher::new(hash_seed),
             ..World::default()
         };
+        // Growing the table means hashing every name again, growing an array copying it: names without records of their own
+        // (empty non-terminals) and what is hidden make this an estimate.
+        let (names, rrsets) = kept.iter().fold((0, 0), |(names, rrsets), zone| {
+            (names + zone.nodes().len(), rrsets + zone.rrset_count())
+        });
+        world.table = HashTable::with_capacity(names);
+        world.nodes.reserve(names);
+        world.rrsets.reserve(rrsets);
         Builder {
             world,
             zones: kept,
             by_apex,
             outer: HashMap::new(),
             steered: std::collections::HashSet::new(),
+            above: Vec::new(),
+            writer: PieceWriter::new(&[]),
         }
     }
 
@@ -88,6 +103,7 @@ impl<'z> Builder<'z> {
         self.enter_apex(number, zone);
         let has_children = self.by_apex.len() > 1;
         let mut hidden_by: Option<&Name> = None;
+        let mut wire = Vec::new();
         for (name, node) in zone.nodes() {
             self.world.rrset_count += node.rrsets.len();
             if hidden_by.is_some_and(|top| name.is_below(top)) {
@@ -99,7 +115,9 @@ impl<'z> Builder<'z> {
             } else {
                 None
             };
-            let wire = name.wire().to_ascii_lowercase();
+            wire.clear();
+            wire.extend_from_slice(name.wire());
+            wire.make_ascii_lowercase();
             let is_cut = !is_apex && node.rrsets.iter().any(|set| set.rtype == Rtype::NS);
             let is_dname = node.rrsets.iter().any(|set| set.rtype == Rtype::DNAME);
             hidden_by = (is_cut || is_dname).then_some(name);
@@ -107,7 +125,7 @@ impl<'z> Builder<'z> {
                 // What lies below another zone's apex makes the apex exist here: as an empty non-terminal.
                 Some((child, false)) => {
                     let apex = self.zones.get(child as usize).map(|child| child.apex().wire().to_ascii_lowercase());
-                    self.enter_aside(child, &apex.unwrap_or(wire), number);
+                    self.enter_aside(child, apex.as_ref().unwrap_or(&wire), number);
                 }
                 Some((child, true)) => {
                     let aside = self.enter_aside(child, &wire, number);
@@ -132,14 +150,14 @@ impl<'z> Builder<'z> {
         if let Some((soa, rdata)) = soa.and_then(|soa| Some((soa, soa.rdata.first()?))) {
             writer.record(Rtype::SOA, soa.ttl.min(zone.soa().minimum), rdata);
         }
-        let negative = self.store(&writer.finish());
+        let negative = self.world.store(writer.laid());
         let node = self.new_node(&apex, number);
         self.world.zones.push(ZoneRecord {
             apex: node,
             apex_octets: apex.len() as u8,
             negative,
         });
-        self.put(node, &apex);
+        self.put(node, &apex, self.world.hasher.hash(&apex));
         if let Some(node) = self.world.nodes.get_mut(node as usize) {
             node.flags |= Node::APEX;
         }
@@ -169,13 +187,23 @@ impl<'z> Builder<'z> {
 
     /// The node of a name, made where it does not exist, with all empty non-terminals above it (RFC 4592 §2.2.2).
     fn enter(&mut self, wire: &[u8], zone: u32) -> u32 {
-        if let Some(number) = self.world.find_number(wire) {
+        let hash = self.world.hasher.hash(wire);
+        if let Some(number) = self.world.find_hashed(wire, hash) {
             return number;
         }
-        let above = parent(wire).map(|above| self.enter(above, zone));
+        let is_wildcard = wire.starts_with(b"\x01*");
+        let above = match parent(wire) {
+            Some(above) if is_wildcard || above != self.above => {
+                let number = self.enter(above, zone);
+                self.above.clear();
+                self.above.extend_from_slice(above);
+                Some(number)
+            }
+            _ => None,
+        };
         let number = self.new_node(wire, zone);
-        self.put(number, wire);
-        let above = above.filter(|_| wire.starts_with(b"\x01*"));
+        self.put(number, wire, hash);
+        let above = above.filter(|_| is_wildcard);
         if let Some(above) = above.and_then(|above| self.world.nodes.get_mut(above as usize)) {
             above.wildcard = number;
         }
@@ -201,8 +229,8 @@ impl<'z> Builder<'z> {
         number
     }
 
-    /// Puts a node into the table.
-    fn put(&mut self, number: u32, wire: &[u8]) {
+    /// Puts a node into the table, with the hash of its name.
+    fn put(&mut self, number: u32, wire: &[u8], hash: u64) {
         let world = &mut self.world;
         let labels = std::iter::successors(Some(wire), |rest| parent(rest)).count() - 1;
         world.labels_max = world.labels_max.max(labels as u8);
@@ -214,7 +242,7 @@ impl<'z> Builder<'z> {
             });
             hasher.hash(name.unwrap_or(&[]))
         };
-        world.table.insert_unique(hasher.hash(wire), number, hash_of);
+        world.table.insert_unique(hash, number, hash_of);
     }
 
     /// Gives a node its RRsets and, at a cut, its referral.
@@ -249,10 +277,10 @@ impl<'z> Builder<'z> {
 
     /// Compiles an RRset.
     fn rrset(&mut self, owner: &Name, set: &RrSet) -> Rrset {
-        let mut writer = PieceWriter::new(owner.wire());
+        self.writer.restart(owner.wire());
         let mut written = None;
         for rdata in &set.rdata {
-            written = writer.record(set.rtype, set.ttl, rdata);
+            written = self.writer.record(set.rtype, set.ttl, rdata);
         }
         let mut target_at = 0;
         let target = set.rdata.first().unwrap_or(&[]);
@@ -262,7 +290,7 @@ impl<'z> Builder<'z> {
             self.world.bytes.extend_from_slice(target);
         }
         Rrset {
-            piece: self.store(&writer.finish()),
+            piece: self.world.store(self.writer.laid()),
             written: written.unwrap_or(WrittenName { at: 0, plain: 0 }),
             target_at,
             rtype: set.rtype.0,
@@ -288,7 +316,7 @@ impl<'z> Builder<'z> {
             }
         }
         Referral {
-            piece: self.store(&writer.finish()),
+            piece: self.world.store(writer.laid()),
             ns_octets,
             ns_records,
             glue_len: (self.world.glue_ends.len() - glue_at) as u16,
@@ -313,21 +341,6 @@ impl<'z> Builder<'z> {
                 is_required,
             });
         }
-    }
-
-    /// Copies a piece into the arenas.
-    fn store(&mut self, piece: &Piece) -> StoredPiece {
-        let world = &mut self.world;
-        let stored = StoredPiece {
-            at: world.bytes.len() as u32,
-            len: piece.bytes.len() as u32,
-            fixes_at: world.fixes.len() as u32,
-            fixes_len: u16::try_from(piece.fixes.len()).unwrap_or(u16::MAX),
-            records: piece.records,
-        };
-        world.bytes.extend_from_slice(&piece.bytes);
-        world.fixes.extend_from_slice(&piece.fixes);
-        stored
     }
 
     /// Marks the node of a steered name, made where the zone file has nothing there.
@@ -385,6 +398,20 @@ fn wildcard_for<'z>(zone: &'z Zone, name: &Name) -> Option<&'z zone::Node> {
 }
 
 impl World {
+    /// Copies a piece into the arenas.
+    fn store(&mut self, piece: PieceRef<'_>) -> StoredPiece {
+        let stored = StoredPiece {
+            at: self.bytes.len() as u32,
+            len: piece.bytes.len() as u32,
+            fixes_at: self.fixes.len() as u32,
+            fixes_len: u16::try_from(piece.fixes.len()).unwrap_or(u16::MAX),
+            records: piece.records,
+        };
+        self.bytes.extend_from_slice(piece.bytes);
+        self.fixes.extend_from_slice(piece.fixes);
+        stored
+    }
+
     /// Gives back what growing the arrays left over.
     fn shrink(&mut self) {
         self.nodes.shrink_to_fit();

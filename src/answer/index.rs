@@ -225,8 +225,13 @@ impl World {
 
     /// The number of the node of a name that is in the table.
     pub(super) fn find_number(&self, name: &[u8]) -> Option<u32> {
+        self.find_hashed(name, self.hasher.hash(name))
+    }
+
+    /// The same, for who has the name's hash already.
+    pub(super) fn find_hashed(&self, name: &[u8], hash: u64) -> Option<u32> {
         let is_it = |number: &u32| self.node(*number).is_some_and(|node| self.name(node) == name);
-        self.table.find(self.hasher.hash(name), is_it).copied()
+        self.table.find(hash, is_it).copied()
     }
 
     /// The node of the longest suffix of `name` that exists, and whether it is the whole name: the closest

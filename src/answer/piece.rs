@@ -92,8 +92,8 @@ pub(super) struct PieceWriter {
     fixes: Vec<Fix>,
     /// Records written.
     records: u32,
-    /// Suffixes (lower case) that later names may point to.
-    suffixes: HashMap<Vec<u8>, Target>,
+    /// Suffixes (lower case) that later names may point to; made when the first name is written, for most pieces hold none.
+    suffixes: Option<HashMap<Vec<u8>, Target>>,
 }
 
 /// A finished piece on its own.
@@ -124,22 +124,24 @@ impl Piece {
 impl PieceWriter {
     /// A piece of records that all belong to `owner` (wire form, any case).
     pub(super) fn new(owner: &[u8]) -> PieceWriter {
-        let owner = owner.to_ascii_lowercase();
-        // A wildcard's records are answered for other names, so its own is no target of pointers in data.
-        let owner_is_target = !owner.starts_with(b"\x01*");
-        let mut suffixes = HashMap::new();
-        for (index, suffix) in suffixes_of(&owner).enumerate() {
-            if index > 0 || owner_is_target {
-                suffixes.insert(suffix.to_vec(), Target::Suffix(suffix.len() as u8));
-            }
-        }
         PieceWriter {
-            owner,
+            owner: owner.to_ascii_lowercase(),
             bytes: Vec::new(),
             fixes: Vec::new(),
             records: 0,
-            suffixes,
+            suffixes: None,
         }
+    }
+
+    /// Begins another piece in the same room.
+    pub(super) fn restart(&mut self, owner: &[u8]) {
+        self.owner.clear();
+        self.owner.extend_from_slice(owner);
+        self.owner.make_ascii_lowercase();
+        self.bytes.clear();
+        self.fixes.clear();
+        self.records = 0;
+        self.suffixes = None;
     }
 
     /// Octets written so far.
@@ -191,19 +193,20 @@ impl PieceWriter {
     fn name(&mut self, name: &[u8]) -> WrittenName {
         let at = self.bytes.len();
         let lower = name.to_ascii_lowercase();
-        let known = suffixes_of(&lower).find_map(|suffix| Some((suffix.len(), *self.suffixes.get(suffix)?)));
+        let suffixes = self.suffixes.get_or_insert_with(|| owner_suffixes(&self.owner));
+        let known = suffixes_of(&lower).find_map(|suffix| Some((suffix.len(), *suffixes.get(suffix)?)));
         let plain = name.len() - known.map_or(0, |(octets, _)| octets);
-        self.bytes.extend_from_slice(name.get(..plain).unwrap_or(&[]));
-        if let Some((_, target)) = known {
-            self.fix(at + plain, target);
-            self.bytes.extend_from_slice(&[0xc0, 0]);
-        }
         for suffix in suffixes_of(&lower) {
             let offset = at + lower.len() - suffix.len();
             if offset >= LOCAL_OFFSETS || lower.len() - suffix.len() >= plain {
                 break;
             }
-            self.suffixes.entry(suffix.to_vec()).or_insert(Target::Local(offset as u16));
+            suffixes.entry(suffix.to_vec()).or_insert(Target::Local(offset as u16));
+        }
+        self.bytes.extend_from_slice(name.get(..plain).unwrap_or(&[]));
+        if let Some((_, target)) = known {
+            self.fix(at + plain, target);
+            self.bytes.extend_from_slice(&[0xc0, 0]);
         }
         WrittenName {
             at: at as u32,
@@ -218,6 +221,33 @@ impl PieceWriter {
 
     /// Lays the pointers for the commonest place and ends the piece.
     pub(super) fn finish(mut self) -> Piece {
+        self.lay();
+        Piece {
+            records: self.records_laid(),
+            laid_octets: self.owner.len() as u8,
+            bytes: self.bytes,
+            fixes: self.fixes,
+        }
+    }
+
+    /// The piece as it stands, its pointers laid for the commonest place.
+    pub(super) fn laid(&mut self) -> PieceRef<'_> {
+        self.lay();
+        PieceRef {
+            records: self.records_laid(),
+            laid_octets: self.owner.len() as u8,
+            bytes: &self.bytes,
+            fixes: &self.fixes,
+        }
+    }
+
+    /// Its records as a piece counts them. More than 65535 fit into no message.
+    fn records_laid(&self) -> u16 {
+        u16::try_from(self.records).unwrap_or(u16::MAX)
+    }
+
+    /// Lays the pointers for the commonest place.
+    fn lay(&mut self) {
         let owner_octets = self.owner.len();
         let start = QNAME_AT + owner_octets + 4;
         for fix in &self.fixes {
@@ -231,13 +261,17 @@ impl PieceWriter {
                 pointer.copy_from_slice(&(0xc000 | target as u16).to_be_bytes());
             }
         }
-        Piece {
-            bytes: self.bytes,
-            fixes: self.fixes,
-            records: u16::try_from(self.records).unwrap_or(u16::MAX),
-            laid_octets: owner_octets as u8,
-        }
     }
+}
+
+/// The suffixes of the owner's name, as targets of later names. A wildcard's records are answered for other names, so its
+/// own name is no target of pointers in data.
+fn owner_suffixes(owner: &[u8]) -> HashMap<Vec<u8>, Target> {
+    let above_wildcard = usize::from(owner.starts_with(b"\x01*"));
+    suffixes_of(owner)
+        .skip(above_wildcard)
+        .map(|suffix| (suffix.to_vec(), Target::Suffix(suffix.len() as u8)))
+        .collect()
 }
 
 /// The suffixes of a wire name from the whole to the last label, without the root.
