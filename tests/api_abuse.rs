@@ -369,6 +369,23 @@ fn a_repeated_request_answers_as_the_first_did() {
     server.kill();
     let _server = site.serve();
     assert_eq!(proof(&post(&site, SWITCH, &body("fra", json!({}))).json()), proof(&receipts[0]));
+    // Another request under the same id is no repetition.
+    let drain = json!({ "region": "fra", "reason": "test", "request_id": "id-1" }).to_string();
+    let reload = json!({ "reason": "test", "request_id": "id-1" }).to_string();
+    for (path, other) in [
+        (SWITCH, body("iad", json!({}))),
+        (SWITCH, body("fra", json!({ "reason": "another" }))),
+        (SWITCH, body("fra", json!({ "expect": "fra" }))),
+        (SWITCH, body("fra", json!({ "override": [] }))),
+        ("/v1/names/www.example.net./switch", body("fra", json!({}))),
+        ("/v1/names/shop.example.net./drain", drain),
+        ("/v1/reload", reload),
+    ] {
+        let answer = post(&site, path, &other);
+        assert_eq!(answer.error(409), "request-id-reused", "{path} {other}");
+        let message = answer.json()["message"].as_str().unwrap().to_owned();
+        assert!(message.contains("switch of shop.example.net. to fra, seq "), "{message}");
+    }
     let entries = get(&site, &format!("/v1/ledger?after={before}")).json();
     let with_id = entries["items"]
         .as_array()

@@ -361,7 +361,8 @@ fn give(world: &mut World, command: Command, tally: &mut Tally) {
 /// A command that was done did what it says, and nothing was overridden that may not be.
 fn check_done(world: &World, before: &role::State, length: usize, command: &Command) {
     let record = &world.ledger[length];
-    assert_eq!(world.state.receipt(&format!("request-{length}")), Some(Seq(length as u64 + 1)));
+    let used = world.state.receipt(&format!("request-{length}"));
+    assert_eq!(used.map(|used| used.seq), Some(Seq(length as u64 + 1)));
     match (command, &record.draft.body) {
         (
             Command::Switch {

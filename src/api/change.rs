@@ -5,11 +5,11 @@
 
 use super::Api;
 use super::caller::Caller;
-use super::error::ApiError;
+use super::error::{ApiError, show_finding};
 use super::read::name_of;
 use super::view;
 use crate::control::{Receipt, ReloadRequest, Serving, SubmitError};
-use crate::model::{Actor, Gate, Name, RegionId, Seq};
+use crate::model::{Actor, Diagnostic, Gate, Name, RegionId, Seq};
 use crate::role::{Command, Request};
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::PathRejection;
@@ -19,7 +19,7 @@ use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -224,12 +224,20 @@ async fn dry_run(api: &Api, request: Request) -> Result<Response, ApiError> {
         "before": dry.before.iter().map(|one| view::decision(one)).collect::<Vec<_>>(),
         "after": dry.after.iter().map(|one| view::decision(one)).collect::<Vec<_>>(),
     });
-    Ok(axum::Json(body).into_response())
+    Ok(axum::Json(with_warnings(body, &dry.warnings)).into_response())
 }
 
 /// The body of a change that was made.
 fn receipt(receipt: &Receipt) -> Response {
-    axum::Json(json!(receipt)).into_response()
+    axum::Json(with_warnings(json!(receipt), &receipt.warnings)).into_response()
+}
+
+/// A body with its warnings, where there are any.
+fn with_warnings(mut body: Value, warnings: &[Diagnostic]) -> Value {
+    if let (Value::Object(members), false) = (&mut body, warnings.is_empty()) {
+        members.insert("warnings".to_owned(), warnings.iter().map(show_finding).collect());
+    }
+    body
 }
 
 /// One line for each change that was asked for. Reasons are in the ledger, not in the log.

@@ -87,7 +87,15 @@ impl From<SubmitError> for ApiError {
                 ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-config", message).with("findings", json!(findings))
             }
             SubmitError::NeedsRestart(keys) => conflict("needs-restart", message).with("keys", json!(keys)),
-            SubmitError::Conflict(conflicts) => conflict("conflict", message).with("conflicts", json!(conflicts)),
+            SubmitError::Conflict(findings) => {
+                let conflicts: Vec<&str> = findings.iter().map(|finding| finding.message.as_str()).collect();
+                conflict("conflict", message)
+                    .with("conflicts", json!(conflicts))
+                    .with("findings", findings.iter().map(show_finding).collect())
+            }
+            SubmitError::Reused { id, used } => conflict("request-id-reused", message)
+                .with("request_id", json!(id))
+                .with("used_for", json!(used)),
             SubmitError::Guard(_) => conflict("guard", message),
             SubmitError::Unavailable(_) => ApiError::unavailable(message),
         }
@@ -95,7 +103,7 @@ impl From<SubmitError> for ApiError {
 }
 
 /// A finding's fields, and its form for people as `text`.
-fn show_finding(finding: &crate::model::Diagnostic) -> Value {
+pub(super) fn show_finding(finding: &crate::model::Diagnostic) -> Value {
     let mut value = json!(finding);
     if let Value::Object(fields) = &mut value {
         fields.insert("text".to_owned(), finding.to_string().into());

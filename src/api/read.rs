@@ -200,7 +200,7 @@ pub(super) async fn livez() -> &'static str {
 
 /// `GET /readyz`: today's config is served and changes are taken.
 pub(super) async fn readyz(State(api): State<Arc<Api>>) -> Result<Json<Value>, ApiError> {
-    match view::not_ready(&api.handle.published().serving) {
+    match view::not_ready(&api.handle.published()) {
         None => Ok(Json(json!({ "ready": true }))),
         // Supervisors have no token; whoever has none learns that, not why.
         Some(_) if api.tokens.is_some() => {

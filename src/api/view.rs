@@ -1,10 +1,10 @@
 //! What readers are shown: the published view as JSON. Pure: a view and a reading of the clocks in, values out.
 
-use crate::control::{Alert, Published, Serving};
+use crate::control::{Alert, AlertKey, Published, Serving};
 use crate::health::TargetStatus;
 use crate::model::{Decision, Endpoint, HealthSource, Name, Now, Observed, RegionHealth, RegionId, SteeredName, Verdict, show_duration};
 use crate::role::{self, Proposal};
-use crate::steering::Explanation;
+use crate::steering::{AlertKind, Explanation};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,9 +46,13 @@ fn serving(serving: &Serving) -> Value {
 }
 
 /// Why the node is not ready; none when it is.
-pub(super) fn not_ready(serving: &Serving) -> Option<String> {
-    match serving {
-        Serving::Current => None,
+pub(super) fn not_ready(view: &Published) -> Option<String> {
+    let refused = AlertKey {
+        alert: AlertKind::ReloadRefused,
+        name: None,
+    };
+    match &*view.serving {
+        Serving::Current => view.alerts.get(&refused).map(|alert| alert.message.clone()),
         Serving::LastGood { errors } => Some(format!(
             "the last accepted config is served, because today's has errors; mend it and reload: {}",
             errors.join("; ")

@@ -84,6 +84,7 @@ impl Change {
         if self.json {
             return say_json(&result);
         }
+        complain(&render::warnings(&result));
         if self.dry_run {
             return say(&render::dry_run(&result));
         }

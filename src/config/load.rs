@@ -12,7 +12,7 @@
 use super::source::{At, Findings, SourceText, Span};
 use super::spec::{AppSpec, Spec, ZoneSpec};
 use super::table::shorten;
-use super::{Config, build, checks, folder_of, spec};
+use super::{Config, Places, build, checks, folder_of, spec};
 use crate::model::{Diagnostic, Location, Name};
 use crate::zone::{self, Zone};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -35,6 +35,8 @@ pub struct Loaded {
     pub zones: Vec<Arc<Zone>>,
     /// What is served nevertheless.
     pub warnings: Vec<Diagnostic>,
+    /// Where the config says what others may find wrong with it.
+    pub places: Places,
     /// Every file that was read with its octets, once, in the order of reading: the config first. The
     /// digest of a set and the last good copy are made from these.
     pub files: Vec<(PathBuf, Vec<u8>)>,
@@ -79,6 +81,7 @@ pub fn load(path: &str, read: &mut ReadFile<'_>) -> Result<Loaded, Vec<Diagnosti
             config,
             zones,
             warnings: all,
+            places: Places::of(&spec, source),
             files: files.list,
         }),
         // A reader that leaves something out must have said so; should one not, refuse rather than guess.

@@ -21,6 +21,7 @@ mod checks;
 pub mod fuzz;
 mod keys;
 mod load;
+mod places;
 mod probe;
 mod reload;
 mod source;
@@ -30,6 +31,7 @@ mod value;
 
 pub use keys::KEYS;
 pub use load::{Loaded, ReadFile, load};
+pub use places::{Place, Places};
 pub use reload::{GUARD_RRSETS_MIN, Removal, Served, forgotten_serials, removal, restart_keys};
 
 use crate::model::{Diagnostic, DnsListen, Fleet, Location, Name};

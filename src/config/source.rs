@@ -93,6 +93,13 @@ impl SourceText {
         }
     }
 
+    /// The line of an offset for people; none where it is empty or the offset stands too far right to be shown.
+    pub(super) fn snippet(&self, offset: usize) -> Option<String> {
+        let line = self.line(self.line_of(offset));
+        let is_shown = !line.trim().is_empty() && self.locate(offset).column <= SNIPPET_CHARACTERS_MAX;
+        is_shown.then(|| line.chars().take(SNIPPET_CHARACTERS_MAX).collect())
+    }
+
     /// Where the key or table header at `offset` was first written in its own table, for TOML's `duplicate key`.
     pub(super) fn earlier_definition(&self, span: Span) -> Option<Location> {
         let at = self.line_of(span.start);
@@ -170,12 +177,8 @@ impl<'s> Findings<'s> {
 
     /// Gives a finding its place and its snippet, and adds it.
     pub(super) fn push(&mut self, span: Span, mut finding: Diagnostic) -> Note<'_> {
-        let line = self.source.line(self.source.line_of(span.start));
-        let at = self.source.locate(span.start);
-        if !line.trim().is_empty() && at.column <= SNIPPET_CHARACTERS_MAX {
-            finding.snippet = Some(line.chars().take(SNIPPET_CHARACTERS_MAX).collect());
-        }
-        finding.at = Some(at);
+        finding.snippet = self.source.snippet(span.start).or(finding.snippet);
+        finding.at = Some(self.source.locate(span.start));
         self.list.push(finding);
         Note {
             source: self.source,

@@ -6,19 +6,22 @@
 
 use super::publish::Moment;
 use super::reload::{self, Candidate};
-use super::types::{AlertKey, Happening, Receipt, ReloadRequest, Serving, SubmitError};
+use super::types::{AlertKey, Happening, Receipt, ReloadRequest, Serving, SubmitError, bounded};
 use super::writer::{BATCH_MAX, InFlight, Message, RETRY, Reply, Waiter, Writer};
+use crate::ledger;
 use crate::ledger::Hash;
-use crate::model::{Body, Decision, Draft, Fleet, Gate, Generation, Name, Now, Seq};
+use crate::model::{Body, Decision, Diagnostic, Draft, Fleet, Gate, Generation, HealthSource, Name, Now, Seq};
 use crate::role::{self, Request};
 use crate::steering::{self, AlertKind};
 use crate::store::StoreError;
-use crate::{config, ledger};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// What a command came to, before anything is durable.
 type Drafted = Result<Vec<Draft>, SubmitError>;
+
+/// The last entry of a command, none where nothing changes, or why not.
+type Recorded = Result<Option<(Seq, Hash)>, SubmitError>;
 
 /// The entries of one append while it is put together.
 struct Batch {
@@ -30,7 +33,7 @@ struct Batch {
 
 impl Batch {
     /// Adds drafts as the next entries, all or none; gives the number of the last entry.
-    fn add(&mut self, drafts: Vec<Draft>, now: Now) -> Result<Option<(Seq, Hash)>, SubmitError> {
+    fn add(&mut self, drafts: Vec<Draft>, now: Now) -> Recorded {
         let (mut next, mut head, mut sealed) = (self.next.clone(), self.head, Vec::new());
         for draft in drafts {
             let seq = next.seq().next();
@@ -79,6 +82,10 @@ impl Writer {
             match self.waiting.pop_front() {
                 None => break,
                 Some(Message::Submit(request, reply)) => waiters.push(self.draft_command(&mut batch, request, reply, now)),
+                Some(Message::Refused(reason, error, reply)) => {
+                    self.reload_refused(&reason, &error);
+                    let _ = reply.send(Err(error));
+                }
                 // A reload changes what commands are judged by, so it is an append of its own.
                 Some(message) if !batch.entries.is_empty() || !waiters.is_empty() => {
                     self.waiting.push_front(message);
@@ -106,22 +113,44 @@ impl Writer {
     /// Handles one command on the tentative state.
     fn draft_command(&mut self, batch: &mut Batch, request: Request, reply: Reply, now: Now) -> Waiter {
         let kind = request.command.verb();
-        if let Some(receipt) = self.recorded(batch, request.request_id.as_deref()) {
-            return Waiter {
-                reply,
-                outcome: Ok(Some(receipt)),
-                kind,
-            };
+        let is_same = |used: &role::Used| used.is_same(&request.command, &request.reason);
+        let (outcome, warnings) = match self.recorded(batch, request.request_id.as_deref(), is_same) {
+            Ok(None) => self.draft_new(batch, &request, now),
+            recorded => (recorded, Vec::new()),
+        };
+        Waiter {
+            reply,
+            outcome,
+            warnings,
+            kind,
         }
-        let outcome = self.drafts_of(&batch.next, &request, now).and_then(|drafts| batch.add(drafts, now));
-        Waiter { reply, outcome, kind }
     }
 
-    /// What a request with this id was answered before, also before a restart: it is answered so again.
-    fn recorded(&self, batch: &Batch, request_id: Option<&str>) -> Option<(Seq, Hash)> {
-        let seq = batch.next.receipt(request_id?)?;
-        let in_batch = batch.entries.iter().find(|entry| entry.seq == seq).map(|entry| entry.hash);
-        Some((seq, in_batch.or_else(|| self.hashes.get(&seq).copied())?))
+    /// Handles a command that was not given before; what its receipt warns of beside it.
+    fn draft_new(&mut self, batch: &mut Batch, request: &Request, now: Now) -> (Recorded, Vec<Diagnostic>) {
+        let drafts = match self.drafts_of(&batch.next, request, now) {
+            Ok(drafts) => drafts,
+            Err(error) => return (Err(error), Vec::new()),
+        };
+        let warnings = warnings_of(&drafts, &self.config.fleet, &self.health, now);
+        (batch.add(drafts, now), warnings)
+    }
+
+    /// What a request with this id was answered before, also before a restart: the same request is answered so again, another
+    /// one is told that the id is taken.
+    fn recorded(&self, batch: &Batch, request_id: Option<&str>, is_same: impl Fn(&role::Used) -> bool) -> Recorded {
+        let Some((id, used)) = request_id.and_then(|id| Some((id, batch.next.receipt(id)?))) else {
+            return Ok(None);
+        };
+        if !is_same(used) {
+            return Err(SubmitError::Reused {
+                id: id.to_owned(),
+                used: used.to_string(),
+            });
+        }
+        let in_batch = batch.entries.iter().find(|entry| entry.seq == used.seq).map(|entry| entry.hash);
+        let hash = in_batch.or_else(|| self.hashes.get(&used.seq).copied());
+        Ok(hash.map(|hash| (used.seq, hash)))
     }
 
     /// What a command would record, or why not.
@@ -138,47 +167,80 @@ impl Writer {
     fn draft_reload(
         &mut self,
         batch: &mut Batch,
-        candidate: Box<Candidate>,
+        mut candidate: Box<Candidate>,
         request: &ReloadRequest,
         reply: Reply,
         waiters: &mut Vec<Waiter>,
         now: Now,
     ) -> Option<Box<Candidate>> {
-        let admitted = match &*self.serving {
-            Serving::AnswerOnly { why } => Err(SubmitError::Unavailable(format!(
-                "this node only answers and takes no change: {why}"
-            ))),
-            _ => reload::admit(&self.config, &self.zones, &batch.next, &candidate, request.force),
+        let is_same = |used: &role::Used| used.is_same_reload(request.force, &request.reason);
+        let recorded = self.recorded(batch, request.request_id.as_deref(), is_same);
+        let judged = match recorded {
+            Ok(None) => self.judge_reload(batch, &mut candidate, request, now),
+            recorded => recorded.map(|last| (last, false)),
         };
-        let same = self.state.config_sha256() == Some(candidate.sha256.as_str()) && *self.serving == Serving::Current;
-        let recorded = admitted.and_then(|mut drafts| {
-            if let Some(receipt) = self.recorded(batch, request.request_id.as_deref()) {
-                return Ok((Some(receipt), false));
-            }
-            if same && drafts.is_empty() {
-                return Ok((None, false));
-            }
-            let body = Body::ConfigAccepted {
-                sha256: candidate.sha256.clone(),
-                forced: request.force,
-            };
-            let (actor, reason, request_id) = (request.actor.clone(), request.reason.clone(), request.request_id.clone());
-            drafts.push(Draft {
-                actor,
-                reason,
-                request_id,
-                body,
-            });
-            batch.add(drafts, now).map(|last| (last, true))
-        });
-        let taken = recorded.as_ref().is_ok_and(|(_, taken)| *taken);
-        let recorded = recorded.map(|(last, _)| last);
+        let taken = judged.as_ref().is_ok_and(|(_, taken)| *taken);
+        let warnings = if judged.is_ok() { candidate.warnings.clone() } else { Vec::new() };
         waiters.push(Waiter {
             reply,
-            outcome: recorded,
+            outcome: judged.map(|(last, _)| last),
+            warnings,
             kind: "reload",
         });
         taken.then_some(candidate)
+    }
+
+    /// Whether a candidate may be taken, and whether there is anything to take; then its entries are in the batch. What the
+    /// comparison with the present config warns of is added to the candidate's own warnings.
+    fn judge_reload(
+        &mut self,
+        batch: &mut Batch,
+        candidate: &mut Candidate,
+        request: &ReloadRequest,
+        now: Now,
+    ) -> Result<(Option<(Seq, Hash)>, bool), SubmitError> {
+        if let Serving::AnswerOnly { why } = &*self.serving {
+            return Err(SubmitError::Unavailable(format!(
+                "this node only answers and takes no change: {why}"
+            )));
+        }
+        let mut drafts = match reload::admit(&self.config, &self.zones, &batch.next, candidate, request.force) {
+            Ok(drafts) => drafts,
+            Err(error) => {
+                self.reload_refused(&request.reason, &error);
+                return Err(error);
+            }
+        };
+        let compared = reload::compare(&self.config, &self.zones, &batch.next, candidate);
+        candidate.warnings = bounded(compared.into_iter().chain(std::mem::take(&mut candidate.warnings)).collect());
+        let same = self.state.config_sha256() == Some(candidate.sha256.as_str()) && *self.serving == Serving::Current;
+        if same && drafts.is_empty() {
+            self.node_alert(AlertKind::ReloadRefused, None);
+            return Ok((None, false));
+        }
+        let body = Body::ConfigAccepted {
+            sha256: candidate.sha256.clone(),
+            forced: request.force,
+        };
+        drafts.push(Draft {
+            actor: request.actor.clone(),
+            reason: request.reason.clone(),
+            request_id: request.request_id.clone(),
+            body,
+        });
+        batch.add(drafts, now).map(|last| (last, true))
+    }
+
+    /// What is on disk is not what is served: an alert until a reload is accepted.
+    pub(super) fn reload_refused(&mut self, reason: &str, error: &SubmitError) {
+        let first = match error {
+            SubmitError::Diagnostics(findings) => findings.iter().find(|finding| finding.is_error()),
+            SubmitError::Conflict(findings) => findings.first(),
+            _ => None,
+        };
+        let first = first.map_or_else(String::new, |finding| format!("; first: {}", finding.headline()));
+        let message = format!("the last reload ({reason}) was refused and the config from before is served: {error}{first}");
+        self.node_alert(AlertKind::ReloadRefused, Some(message));
     }
 
     /// Hands the batch to the I/O thread; without entries the replies go out at once.
@@ -281,7 +343,6 @@ impl Writer {
     /// Takes a new config: health, probes, policies and answers follow.
     fn install(&mut self, candidate: Candidate) {
         let old = std::mem::replace(&mut self.config, candidate.config);
-        warn_of_new_endpoints(&old.fleet, &self.config.fleet, &self.state);
         // Probes first: outcomes from before this moment belong to the old config and are not counted for the new one.
         self.prober.configure(&self.config.fleet);
         self.health.reconfigure(&self.config.fleet, self.clock.now());
@@ -292,10 +353,7 @@ impl Writer {
             self.tell(turns);
         }
         self.metrics.forget_probes();
-        for warning in config::forgotten_serials(&self.zones, &candidate.zones)
-            .iter()
-            .chain(&candidate.warnings)
-        {
+        for warning in &candidate.warnings {
             tracing::warn!("{warning}");
         }
         self.zones = candidate.zones;
@@ -305,6 +363,7 @@ impl Writer {
         }
         self.serving = Arc::new(Serving::Current);
         self.node_alert(AlertKind::ConfigRejected, None);
+        self.node_alert(AlertKind::ReloadRefused, None);
     }
 
     /// Logs and tells an entry that is in force.
@@ -417,12 +476,14 @@ impl Writer {
                 seq,
                 hash,
                 generation,
+                warnings: waiter.warnings,
             }),
             Ok(None) => Ok(Receipt {
                 changed: false,
                 seq: self.state.seq(),
                 hash: self.head,
                 generation,
+                warnings: waiter.warnings,
             }),
             Err(error) => Err(error),
         };
@@ -450,16 +511,12 @@ impl Writer {
     }
 }
 
-/// Says for which names every endpoint of the active region is another one: allowed, but clients move and nothing is known of
-/// the new ones yet.
-fn warn_of_new_endpoints(old: &Fleet, new: &Fleet, state: &role::State) {
-    for (name, steered) in &new.names {
-        let (Some(before), Some(known)) = (old.names.get(name), state.name(name)) else {
-            continue;
-        };
-        let (was, is) = (before.app.endpoints_of(&known.active), steered.app.endpoints_of(&known.active));
-        if !was.is_empty() && !is.iter().any(|endpoint| was.contains(endpoint)) {
-            tracing::warn!(%name, region = %known.active, "every endpoint of the active region was replaced; the new ones start unknown");
-        }
-    }
+/// What the receipt of a command warns of.
+pub(super) fn warnings_of(drafts: &[Draft], fleet: &Fleet, health: &dyn HealthSource, now: Now) -> Vec<Diagnostic> {
+    bounded(
+        drafts
+            .iter()
+            .flat_map(|draft| role::warnings(&draft.body, fleet, health, now))
+            .collect(),
+    )
 }

@@ -16,9 +16,9 @@ mod types;
 mod writer;
 
 pub use publish::compile;
-pub use reload::{Candidate, load};
+pub use reload::{Candidate, load, placed};
 pub use roles::restore as restore_roles;
-pub use types::{Alert, AlertKey, DryRun, Event, Happening, Published, Receipt, ReloadRequest, Serving, SubmitError};
+pub use types::{Alert, AlertKey, DryRun, Event, Happening, Published, Receipt, ReloadRequest, Serving, SubmitError, WARNINGS_MAX};
 pub use writer::Parts;
 
 use crate::answer::Snapshot;
@@ -152,7 +152,13 @@ impl Handle {
             .filter_map(|name| fleet.names.get(name))
             .map(|steered| Arc::new(steering::decide(steered, &after_state, &published.health, now)))
             .collect();
-        Ok(DryRun { drafts, before, after })
+        let warnings = commit::warnings_of(&drafts, fleet, &published.health, now);
+        Ok(DryRun {
+            drafts,
+            before,
+            after,
+            warnings,
+        })
     }
 
     /// Loads the config again and takes it, whole or not at all.
@@ -165,16 +171,15 @@ impl Handle {
             let loaded = reload::load(&inner.config_path).map_err(SubmitError::Diagnostics)?;
             Ok(Candidate::compile(loaded, &inner.view.load(), inner.clock.now(), inner.hash_seed))
         });
-        let candidate = match loaded.await {
-            Ok(Ok(candidate)) => candidate,
-            Ok(Err(error)) => {
-                self.inner.metrics.reloaded("refused");
-                return Err(error);
-            }
-            Err(error) => return Err(SubmitError::Unavailable(format!("loading the config failed: {error}"))),
-        };
+        let loaded = loaded
+            .await
+            .unwrap_or_else(|error| Err(SubmitError::Unavailable(format!("loading the config failed: {error}"))));
         let (reply, answer) = oneshot::channel();
-        let result = self.ask(writer::Message::Adopt(Box::new(candidate), request, reply), answer).await;
+        let message = match loaded {
+            Ok(candidate) => writer::Message::Adopt(Box::new(candidate), request, reply),
+            Err(error) => writer::Message::Refused(request.reason, error, reply),
+        };
+        let result = self.ask(message, answer).await;
         self.inner.metrics.reloaded(if result.is_ok() { "accepted" } else { "refused" });
         result
     }

@@ -6,7 +6,7 @@
 use super::publish;
 use super::types::{Published, SubmitError};
 use crate::answer::Snapshot;
-use crate::config::{self, Config, Loaded};
+use crate::config::{self, Config, Loaded, Place, Places};
 use crate::model::{Decision, Diagnostic, Draft, Name, Now};
 use crate::role;
 use crate::zone::Zone;
@@ -23,6 +23,8 @@ pub struct Candidate {
     pub warnings: Vec<Diagnostic>,
     /// SHA-256 over every file read, hex.
     pub sha256: String,
+    /// Where the config says what.
+    pub places: Places,
     /// Every file read, for the last-good copy.
     pub files: Vec<(PathBuf, Vec<u8>)>,
     /// The compiled answers and the decisions in them; the writer brings them up to date.
@@ -47,6 +49,7 @@ impl Candidate {
             config,
             zones: loaded.zones,
             warnings: loaded.warnings,
+            places: loaded.places,
             sha256: crate::store::sha256_of_files(&loaded.files),
             files: loaded.files,
             answers,
@@ -61,31 +64,24 @@ impl Candidate {
 /// Every finding of every file.
 pub fn load(path: &Path) -> Result<Loaded, Vec<Diagnostic>> {
     let mut loaded = config::load(&path.display().to_string(), &mut |file, folder| read(file, folder))?;
-    loaded.warnings.extend(unreadable_files(&loaded.config));
+    loaded.warnings.extend(unreadable_files(&loaded.config, &loaded.places));
     Ok(loaded)
 }
 
 /// Files that the config names and that cannot be read now. Warnings: they may come later, and what needs them says so then;
 /// but a probe without its password fails, and that would look like a sick region.
-fn unreadable_files(config: &Config) -> Vec<Diagnostic> {
-    let mut named: Vec<(String, &Path)> = Vec::new();
+fn unreadable_files(config: &Config, places: &Places) -> Vec<Diagnostic> {
+    let mut named: Vec<(Place, String, &Path)> = Vec::new();
     for app in config.fleet.apps.values() {
         for (number, probe) in app.probes.iter().enumerate() {
             let what = |key| format!("`{key}` of probe {} of app.{}", number + 1, app.id);
-            named.extend(probe.kind.files().into_iter().map(|(key, file)| (what(key), file)));
+            let place = || Place::Probe(app.id.clone(), number);
+            named.extend(probe.kind.files().into_iter().map(|(key, file)| (place(), what(key), file)));
         }
     }
-    let api = &config.api;
-    named.extend(api.token_file.as_deref().map(|file| ("`token-file` of [api]".to_owned(), file)));
-    named.extend(api.tls.iter().flat_map(|tls| {
-        [
-            ("`tls.cert` of [api]".to_owned(), tls.cert.as_path()),
-            ("`tls.key` of [api]".to_owned(), tls.key.as_path()),
-        ]
-    }));
     named
         .into_iter()
-        .filter_map(|(what, file)| {
+        .filter_map(|(place, what, file)| {
             // A program may be run without being readable.
             let seen = if what.starts_with("`command`") {
                 std::fs::metadata(file).map(drop)
@@ -93,10 +89,8 @@ fn unreadable_files(config: &Config) -> Vec<Diagnostic> {
                 std::fs::File::open(file).map(drop)
             };
             let error = seen.err()?;
-            Some(Diagnostic::warning(
-                None,
-                format!("{what}: {} cannot be read: {error}", file.display()),
-            ))
+            let message = format!("{what}: {} cannot be read: {error}", file.display());
+            Some(places.put(&place, Diagnostic::warning(None, message)))
         })
         .collect()
 }
@@ -121,6 +115,38 @@ fn read(file: &Path, folder: Option<&Path>) -> Result<Vec<u8>, String> {
     })
 }
 
+/// Conflicts of a config with the ledger as findings: each at the `regions` of the application that steers the name, else at
+/// the name itself.
+pub fn placed(config: &Config, places: &Places, conflicts: Vec<role::Conflict>) -> Vec<Diagnostic> {
+    let find = |conflict: role::Conflict| {
+        let app = config.fleet.names.get(&conflict.name).map(|steered| steered.app.id.clone());
+        let place = app.map_or(Place::Name(conflict.name), Place::Regions);
+        places.put(&place, Diagnostic::error(None, conflict.message))
+    };
+    super::types::bounded(conflicts.into_iter().map(find).collect())
+}
+
+/// What a reload should be warned of that shows only beside the present config: serials that did not grow, and names for
+/// which every endpoint of the active region is another one (allowed, but clients move and nothing is known of the new ones).
+pub(super) fn compare(old: &Config, zones: &[Arc<Zone>], state: &role::State, candidate: &Candidate) -> Vec<Diagnostic> {
+    let mut warnings = config::forgotten_serials(zones, &candidate.zones);
+    for (name, steered) in &candidate.config.fleet.names {
+        let (Some(before), Some(known)) = (old.fleet.names.get(name), state.name(name)) else {
+            continue;
+        };
+        let (was, is) = (before.app.endpoints_of(&known.active), steered.app.endpoints_of(&known.active));
+        if !was.is_empty() && !is.iter().any(|endpoint| was.contains(endpoint)) {
+            let message = format!(
+                "every endpoint of {} was replaced, where {name} is active; the new ones start unknown",
+                known.active
+            );
+            let place = Place::Endpoints(steered.app.id.clone(), known.active.clone());
+            warnings.push(candidate.places.put(&place, Diagnostic::warning(None, message)));
+        }
+    }
+    warnings
+}
+
 /// Whether a running node may take the candidate: restart keys, then the roles, then the guard. The drafts are what has to
 /// be recorded with it.
 ///
@@ -138,7 +164,8 @@ pub(super) fn admit(
         return Err(SubmitError::NeedsRestart(keys));
     }
     // Roles before the guard: what no force can pass should be said first.
-    let drafts = role::reconcile_from(state, Some(&old.fleet), &candidate.config.fleet).map_err(SubmitError::Conflict)?;
+    let drafts = role::reconcile_from(state, Some(&old.fleet), &candidate.config.fleet)
+        .map_err(|conflicts| SubmitError::Conflict(placed(&candidate.config, &candidate.places, conflicts)))?;
     let served = config::Served { zones, fleet: &old.fleet };
     let removal = config::removal(
         served,

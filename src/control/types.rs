@@ -73,7 +73,7 @@ pub struct Alert {
 }
 
 /// Proof of a change: it is durable and this node answers accordingly.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Receipt {
     /// Whether anything changed; a switch to the region that is active already changes nothing.
     pub changed: bool,
@@ -83,6 +83,22 @@ pub struct Receipt {
     pub hash: Hash,
     /// The snapshot that contains it.
     pub generation: Generation,
+    /// What whoever asked should know although it was done; at most [`WARNINGS_MAX`].
+    #[serde(skip)]
+    pub warnings: Vec<Diagnostic>,
+}
+
+/// Most warnings that one answer carries or a reload logs: thousands of applications may share one.
+pub const WARNINGS_MAX: usize = 100;
+
+/// At most [`WARNINGS_MAX`] warnings, the last one saying how many there are besides.
+pub(super) fn bounded(mut warnings: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    if warnings.len() > WARNINGS_MAX {
+        let left = warnings.len() - (WARNINGS_MAX - 1);
+        warnings.truncate(WARNINGS_MAX - 1);
+        warnings.push(Diagnostic::warning(None, format!("{left} more warnings")));
+    }
+    warnings
 }
 
 /// What a change would do.
@@ -94,6 +110,8 @@ pub struct DryRun {
     pub before: Vec<Arc<Decision>>,
     /// What they would answer.
     pub after: Vec<Arc<Decision>>,
+    /// What the change's receipt would warn of.
+    pub warnings: Vec<Diagnostic>,
 }
 
 /// A reload on command.
@@ -122,8 +140,16 @@ pub enum SubmitError {
     #[error("a restart is needed to change {}; nothing was changed", .0.join(", "))]
     NeedsRestart(Vec<String>),
     /// The config contradicts the roles.
-    #[error("the config contradicts the ledger: {}", .0.join("; "))]
-    Conflict(Vec<String>),
+    #[error("the config contradicts the ledger in {}; nothing was changed", count(.0.len(), "place"))]
+    Conflict(Vec<Diagnostic>),
+    /// The request's id was used for another request.
+    #[error("request_id {id:?} was used for another request ({used}); nothing was changed. Give a new request an id of its own")]
+    Reused {
+        /// The id.
+        id: String,
+        /// What for.
+        used: String,
+    },
     /// The reload would remove too much.
     #[error("{0}")]
     Guard(String),
@@ -134,10 +160,12 @@ pub enum SubmitError {
 
 /// `3 errors`, `1 error`.
 fn count_errors(diagnostics: &[Diagnostic]) -> String {
-    match diagnostics.iter().filter(|one| one.is_error()).count() {
-        1 => "1 error".to_owned(),
-        count => format!("{count} errors"),
-    }
+    count(diagnostics.iter().filter(|one| one.is_error()).count(), "error")
+}
+
+/// `3 places`, `1 place`.
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Something happened: one message on `/v1/events`.

@@ -19,7 +19,7 @@ use super::types::{AlertKey, Event, Happening, Receipt, ReloadRequest, Serving, 
 use crate::config::Config;
 use crate::health::{Book, Change, ChangeKind};
 use crate::ledger::{Entry, Hash};
-use crate::model::{Actor, Body, Draft, Mono, Name, Now, Outcome, Seq};
+use crate::model::{Actor, Body, Diagnostic, Draft, Mono, Name, Now, Outcome, Seq};
 use crate::probe::{ProbeEvent, Prober};
 use crate::role::{Request, State, Watch};
 use crate::steering::AlertKind;
@@ -54,6 +54,8 @@ pub(super) enum Message {
     Submit(Request, Reply),
     /// A loaded and checked config to take.
     Adopt(Box<Candidate>, ReloadRequest, Reply),
+    /// A reload for this reason did not get as far as that: its files are wrong.
+    Refused(String, SubmitError, Reply),
     /// Record the stop, save what is worth saving, end.
     Stop(oneshot::Sender<()>),
 }
@@ -63,6 +65,8 @@ pub(super) struct Waiter {
     pub reply: Reply,
     /// The last of its entries, none where nothing changes, or why not.
     pub outcome: Result<Option<(Seq, Hash)>, SubmitError>,
+    /// What its receipt warns of.
+    pub warnings: Vec<Diagnostic>,
     /// The verb, for the metrics.
     pub kind: &'static str,
 }
@@ -380,7 +384,7 @@ impl Writer {
         }
         let waiting = std::mem::take(&mut self.waiting);
         for message in waiting {
-            if let Message::Submit(_, reply) | Message::Adopt(_, _, reply) = message {
+            if let Message::Submit(_, reply) | Message::Adopt(_, _, reply) | Message::Refused(_, _, reply) = message {
                 let _ = reply.send(Err(SubmitError::Unavailable(
                     "the server is stopping; nothing was changed".to_owned(),
                 )));

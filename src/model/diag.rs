@@ -92,6 +92,18 @@ impl Diagnostic {
         self
     }
 
+    /// `file:line:col: error: message`.
+    pub fn headline(&self) -> String {
+        let word = match self.severity {
+            Severity::Warning => "warning",
+            Severity::Error => "error",
+        };
+        match &self.at {
+            Some(at) => format!("{at}: {word}: {}", self.message),
+            None => format!("{word}: {}", self.message),
+        }
+    }
+
     /// Whether it keeps the set from being taken.
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error
@@ -101,14 +113,7 @@ impl Diagnostic {
 impl fmt::Display for Diagnostic {
     /// `file:line:col: error: message`, then the snippet with a mark, the second place and the hint, each on its own line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let word = match self.severity {
-            Severity::Warning => "warning",
-            Severity::Error => "error",
-        };
-        match &self.at {
-            Some(at) => write!(f, "{at}: {word}: {}", self.message)?,
-            None => write!(f, "{word}: {}", self.message)?,
-        }
+        f.write_str(&self.headline())?;
         if let (Some(line), Some(at)) = (&self.snippet, &self.at) {
             let pad: String = line
                 .chars()

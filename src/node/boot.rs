@@ -11,7 +11,7 @@
 
 use super::serve::ServeOptions;
 use crate::config::{self, Config, Loaded};
-use crate::control::{Serving, load, restore_roles};
+use crate::control::{self, Serving, WARNINGS_MAX, load, restore_roles};
 use crate::health::Book;
 use crate::ledger::{Entry, Hash};
 use crate::model::{Actor, Body, Diagnostic, Draft, Fleet, Now, Seq, Severity};
@@ -23,9 +23,6 @@ use anyhow::{Context, bail};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// Most warnings that a start logs: thousands of applications may share one.
-const WARNINGS_LOGGED_MAX: usize = 50;
 
 /// What a node starts with.
 pub(super) struct Boot {
@@ -117,15 +114,15 @@ pub(super) fn boot(options: &ServeOptions, clock: &Clock) -> anyhow::Result<Boot
 }
 
 /// Logs every error, and warnings until there are too many to read; `pointsman check` lists them all.
-fn print_findings(findings: &[Diagnostic]) {
+pub(super) fn print_findings(findings: &[Diagnostic]) {
     let (errors, warnings): (Vec<_>, Vec<_>) = findings.iter().partition(|finding| finding.severity == Severity::Error);
     for error in errors {
         tracing::error!("{error}");
     }
-    for warning in warnings.iter().take(WARNINGS_LOGGED_MAX) {
+    for warning in warnings.iter().take(WARNINGS_MAX) {
         tracing::warn!("{warning}");
     }
-    if warnings.len() > WARNINGS_LOGGED_MAX {
+    if warnings.len() > WARNINGS_MAX {
         tracing::warn!(
             count = warnings.len(),
             "more warnings than are logged: pointsman check lists them all"
@@ -175,10 +172,10 @@ fn offers(options: &ServeOptions, today: Result<Loaded, Vec<Diagnostic>>, data_d
                 serving: Serving::Current,
             }),
             Err(conflicts) => {
-                for conflict in &conflicts {
-                    tracing::error!("the config contradicts the ledger: {conflict}");
-                }
-                errors = conflicts;
+                let findings = control::placed(&loaded.config, &loaded.places, conflicts);
+                tracing::error!("the config contradicts the ledger");
+                print_findings(&findings);
+                errors = findings.iter().map(ToString::to_string).collect();
             }
         },
     }

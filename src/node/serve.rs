@@ -162,10 +162,8 @@ impl Signals {
 /// Says in the log why a reload that nobody waits for was refused; every finding on a line of its own.
 pub(super) fn log_refusal(cause: &str, error: &SubmitError) {
     tracing::error!(cause, "reload refused, the present config stays: {error}");
-    if let SubmitError::Diagnostics(findings) = error {
-        for finding in findings {
-            tracing::error!("{finding}");
-        }
+    if let SubmitError::Diagnostics(findings) | SubmitError::Conflict(findings) = error {
+        boot::print_findings(findings);
     }
 }
 

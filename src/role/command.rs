@@ -9,7 +9,8 @@
 //! - An override of a gate that can never be overridden is refused by that gate, also when the gate itself would pass: who
 //!   asks for it has misunderstood, and is told before something happens.
 //! - `evacuate` asks of each name only that it has a candidate. It is for the night when a region goes; `target-writable` and
-//!   `cooldown` would hold back exactly then. What was observed goes into the evidence, and alerts say it at once.
+//!   `cooldown` would hold back exactly then. What was observed goes into the evidence, the receipt warns of it
+//!   ([`warnings`](super::warnings)), and alerts say it at once.
 //! - `--leave` permits a name to stay, it does not ask for it: a name that has somewhere to go moves.
 //! - An approval of a proposal that ended is refused by `expect`: the approver looked at something that has passed.
 

@@ -18,8 +18,10 @@
 
 mod command;
 mod gates;
+mod receipts;
 mod reconcile;
 mod state;
+mod warn;
 mod watch;
 
 #[cfg(test)]
@@ -29,6 +31,8 @@ mod tests;
 
 pub use command::{Command, Denied, Refusal, Request, handle, nearest};
 pub use gates::{candidate, candidates, cooldown_over_at, evidence, gates, move_kind, policy_target};
-pub use reconcile::{reconcile, reconcile_from};
-pub use state::{Muted, NameState, Proposal, RECEIPTS_MAX, State, affected};
+pub use receipts::{RECEIPTS_MAX, Used};
+pub use reconcile::{Conflict, reconcile, reconcile_from};
+pub use state::{Muted, NameState, Proposal, State, affected};
+pub use warn::warnings;
 pub use watch::{Waiting, Watch};

@@ -10,12 +10,22 @@ use super::state::{NameState, State};
 use crate::model::{Actor, Body, Draft, Fleet, Name, ProposalEnd, RegionId, SteeredName};
 use std::collections::BTreeSet;
 
+/// Why a config may not be served.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Conflict {
+    /// The name concerned.
+    pub name: Name,
+    /// Why, and what to do.
+    pub message: String,
+}
+
 /// The entries that a config needs before it is served, or every reason why it may not be served. Regions taken from a name are found
 /// as far as the ledger mentions them; use [`reconcile_from`] where the config before is known.
 ///
 /// # Errors
-/// One sentence for each active region that the config removes and for each new name that has nowhere to start.
-pub fn reconcile(state: &State, fleet: &Fleet) -> Result<Vec<Draft>, Vec<String>> {
+/// One for each active region that the config removes and for each new name that has nowhere to start.
+pub fn reconcile(state: &State, fleet: &Fleet) -> Result<Vec<Draft>, Vec<Conflict>> {
     reconcile_from(state, None, fleet)
 }
 
@@ -23,7 +33,7 @@ pub fn reconcile(state: &State, fleet: &Fleet) -> Result<Vec<Draft>, Vec<String>
 ///
 /// # Errors
 /// As [`reconcile`].
-pub fn reconcile_from(state: &State, old: Option<&Fleet>, fleet: &Fleet) -> Result<Vec<Draft>, Vec<String>> {
+pub fn reconcile_from(state: &State, old: Option<&Fleet>, fleet: &Fleet) -> Result<Vec<Draft>, Vec<Conflict>> {
     let (mut drafts, mut errors) = (Vec::new(), Vec::new());
     for (name, known) in state.names() {
         let Some(steered) = fleet.names.get(name) else {
@@ -31,10 +41,10 @@ pub fn reconcile_from(state: &State, old: Option<&Fleet>, fleet: &Fleet) -> Resu
             continue;
         };
         if !steered.order.contains(&known.active) {
-            errors.push(format!(
-                "{} is active for {name} (seq {}): switch first",
-                known.active, known.version
-            ));
+            errors.push(Conflict {
+                name: name.clone(),
+                message: format!("{} is active for {name} (seq {}): switch first", known.active, known.version),
+            });
         }
         for region in gone(known, old.and_then(|old| old.names.get(name)), steered) {
             let reason = format!("{region} is no longer a region of {name}");
@@ -90,11 +100,14 @@ fn gone(known: &NameState, old: Option<&std::sync::Arc<SteeredName>>, new: &Stee
 }
 
 /// A name appears: active is the first region in order without a region's mark, home the first in order.
-fn add(state: &State, steered: &SteeredName) -> Result<Draft, String> {
+fn add(state: &State, steered: &SteeredName) -> Result<Draft, Conflict> {
     let name = &steered.name;
     let active = steered.order.iter().find(|region| state.evacuated_by(region).is_none());
     let (Some(active), Some(first)) = (active, steered.order.first()) else {
-        return Err(format!("{name} is new, and every region of it is evacuated: restore one first"));
+        return Err(Conflict {
+            name: name.clone(),
+            message: format!("{name} is new, and every region of it is evacuated: restore one first"),
+        });
     };
     let home = Some(first.clone()).filter(|first| first != active);
     let why = match &home {

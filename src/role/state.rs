@@ -11,14 +11,12 @@
 //!, so `drain`, `undrain` and an `evacuate` that moves nothing leave the version alone: a mark
 //! that matters to a pending change is caught by the gates, which are all tested again.
 
+use super::receipts::{Receipts, Used};
 use crate::model::{Body, Draft, Evidence, Fleet, Mono, Move, Name, Now, ProposalEnd, RegionId, Seq};
-use imbl::{OrdMap, Vector};
+use imbl::OrdMap;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-
-/// How many request ids are remembered, so that a repeated command answers as the first did.
-pub const RECEIPTS_MAX: usize = 10_000;
 
 /// Everything that was decided. A fold over the ledger; a clone costs O(1).
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -33,10 +31,8 @@ pub struct State {
     proposals: OrdMap<u64, Arc<Proposal>>,
     /// The highest proposal number ever given.
     proposal_last: u64,
-    /// Request ids and the entry that each made.
-    receipts: OrdMap<Arc<str>, Seq>,
-    /// The same ids, oldest first.
-    receipt_order: Vector<Arc<str>>,
+    /// Request ids and what each was used for.
+    receipts: Receipts,
     /// SHA-256 of the config accepted last.
     config_sha256: Option<Arc<str>>,
 }
@@ -157,9 +153,9 @@ impl State {
         self.proposal_last
     }
 
-    /// The entry that a request made, if it is among the last [`RECEIPTS_MAX`].
-    pub fn receipt(&self, request_id: &str) -> Option<Seq> {
-        self.receipts.get(request_id).copied()
+    /// What a request id was used for, if it is among the last [`RECEIPTS_MAX`](super::RECEIPTS_MAX).
+    pub fn receipt(&self, request_id: &str) -> Option<&Used> {
+        self.receipts.find(request_id)
     }
 
     /// SHA-256 of the config accepted last.
@@ -187,9 +183,7 @@ impl State {
     /// [`State::apply`] without the assertion of promise 2: what `handle` tries a batch with before it judges the result.
     pub(super) fn fold_unchecked(&mut self, seq: Seq, at: Now, draft: &Draft) {
         self.seq = seq;
-        if let Some(id) = &draft.request_id {
-            self.remember(id.as_str().into(), seq);
-        }
+        self.receipts.remember(seq, draft);
         match &draft.body {
             Body::Started { .. } | Body::Stopped { .. } => {}
             Body::ConfigAccepted { sha256, .. } => self.config_sha256 = Some(sha256.as_str().into()),
@@ -272,18 +266,6 @@ impl State {
     fn edit(&mut self, name: &Name, change: impl FnOnce(&mut NameState)) {
         if let Some(known) = self.names.get_mut(name) {
             change(Arc::make_mut(known));
-        }
-    }
-
-    /// Remembers a request id and forgets the oldest beyond the bound.
-    fn remember(&mut self, id: Arc<str>, seq: Seq) {
-        if self.receipts.insert(id.clone(), seq).is_none() {
-            self.receipt_order.push_back(id);
-        }
-        while self.receipt_order.len() > RECEIPTS_MAX {
-            if let Some(oldest) = self.receipt_order.pop_front() {
-                self.receipts.remove(&oldest);
-            }
         }
     }
 

@@ -95,9 +95,83 @@ fn receipts_are_remembered_up_to_their_bound() {
         draft.request_id = Some(format!("request-{number}"));
         state.apply(Seq(number as u64), start(), &draft);
     }
-    assert_eq!(state.receipt("request-5"), None);
-    assert_eq!(state.receipt("request-6"), Some(Seq(6)));
-    assert_eq!(state.receipt(&format!("request-{count}")), Some(Seq(count as u64)));
+    let seq_of = |number: usize| state.receipt(&format!("request-{number}")).map(|used| used.seq);
+    assert_eq!(seq_of(5), None);
+    assert_eq!(seq_of(6), Some(Seq(6)));
+    assert_eq!(seq_of(count), Some(Seq(count as u64)));
+}
+
+#[test]
+fn a_request_id_stands_for_one_request() {
+    let app = app("shop", &["iad", "fra", "lon"]);
+    let (fleet, mut health) = (fleet(vec![app.clone()]), Health::default());
+    health.set(&app, "lon", RegionHealth::Healthy, start());
+    let shop = || name("shop.example.net.");
+    let switch = |to: &str, expect: Option<&str>, overrides: &[Gate]| Command::Switch {
+        name: shop(),
+        to: region(to),
+        expect: expect.map(region),
+        expect_seq: None,
+        overrides: overrides.iter().copied().collect(),
+    };
+    let evacuate = |leave: &[&str]| Command::Evacuate {
+        region: region("iad"),
+        leave: leave.iter().map(|one| name(one)).collect(),
+        overrides: BTreeSet::new(),
+    };
+    let over = &[Gate::TargetHealthy];
+    let drain = |region: RegionId| Command::Drain { name: shop(), region };
+    // The command of the entry; then others under its id, and whether each is the same request.
+    let cases = [
+        (
+            switch("fra", None, over),
+            vec![
+                (switch("fra", None, over), true),
+                (switch("fra", Some("iad"), &[Gate::TargetHealthy, Gate::Cooldown]), true),
+                (switch("lon", None, over), false),
+                (switch("fra", Some("lon"), over), false),
+                (switch("fra", None, &[]), false),
+                (drain(region("fra")), false),
+            ],
+        ),
+        (
+            evacuate(&[]),
+            vec![
+                (evacuate(&["shop.example.net."]), true),
+                (Command::Restore { region: region("iad") }, false),
+            ],
+        ),
+        (
+            drain(region("fra")),
+            vec![
+                (drain(region("fra")), true),
+                (drain(region("lon")), false),
+                (
+                    Command::Undrain {
+                        name: shop(),
+                        region: region("fra"),
+                    },
+                    false,
+                ),
+            ],
+        ),
+    ];
+    for (first, repeats) in cases {
+        let request = Request {
+            command: first,
+            ..request("a", "fra")
+        };
+        let mut state = state(&fleet);
+        for draft in handle(&state, &fleet, &health, start(), &request).unwrap() {
+            state.apply(state.seq().next(), start(), &draft);
+        }
+        let used = state.receipt("a").unwrap();
+        for (command, same) in repeats {
+            assert_eq!(used.is_same(&command, " because"), same, "{used}: {command:?}");
+            assert!(!used.is_same(&command, "another reason"));
+            assert!(!used.is_same_reload(false, "because"));
+        }
+    }
 }
 
 #[test]
@@ -260,6 +334,7 @@ fn regions_that_only_the_config_before_knew_are_recorded_too() {
     assert!(matches!(&drafts[0].body, Body::RegionRemoved { region, .. } if region.as_str() == "lon"));
     assert_eq!(reconcile_from(&state, Some(&old), &old), Ok(vec![]));
     let errors = reconcile(&state, &fleet(vec![app("shop", &["fra"])])).unwrap_err();
+    let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
     assert_eq!(errors, ["iad is active for shop.example.net. (seq 1): switch first"]);
 }
 

@@ -65,6 +65,8 @@ kinds! {
     CannotRecord = "cannot-record",
     /// Today's config was not accepted and an earlier one is served; raised by the writer.
     ConfigRejected = "config-rejected",
+    /// The last reload was refused and the config from before is served; raised by the writer.
+    ReloadRefused = "reload-refused",
     /// The wall clock stepped; raised by the writer.
     ClockStepped = "clock-stepped",
 }

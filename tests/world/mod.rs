@@ -91,7 +91,8 @@ impl World {
 
     /// Takes a config, as the writer does: reconcile, record, then serve it.
     pub fn reload(&mut self, fleet: Fleet) -> Result<(), Vec<String>> {
-        let drafts = role::reconcile_from(&self.state, Some(&self.fleet), &fleet)?;
+        let sentences = |conflicts: Vec<role::Conflict>| conflicts.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let drafts = role::reconcile_from(&self.state, Some(&self.fleet), &fleet).map_err(sentences)?;
         if self.appends_fail && !drafts.is_empty() {
             return Err(vec!["the entries of the config cannot be recorded".to_owned()]);
         }

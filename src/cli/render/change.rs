@@ -139,17 +139,26 @@ fn names(gates: &[Gate]) -> String {
     gates.iter().map(|gate| gate.as_str()).collect::<Vec<_>>().join(", ")
 }
 
+/// What the server warns of beside a change that was made, or would be.
+pub(in super::super) fn warnings(result: &Value) -> String {
+    list(result, "warnings").iter().map(finding).collect()
+}
+
 /// An error of the API: its message and every finding.
 pub(in super::super) fn error(body: &Value) -> String {
     let mut out = match text(body, "message") {
         none if none.is_empty() => plain(body) + "\n",
         message => message + "\n",
     };
-    for finding in body.get("detail").map_or(&[][..], |detail| list(detail, "findings")) {
-        match finding.get("text").and_then(Value::as_str) {
-            Some(text) => out.push_str(&clean_lines(text)),
-            None => out.push_str(&(plain(finding) + "\n")),
-        }
-    }
+    let findings = body.get("detail").map_or(&[][..], |detail| list(detail, "findings"));
+    out.extend(findings.iter().map(finding));
     out
+}
+
+/// A finding, as the server puts it for people.
+fn finding(finding: &Value) -> String {
+    match finding.get("text").and_then(Value::as_str) {
+        Some(text) => clean_lines(text),
+        None => plain(finding) + "\n",
+    }
 }

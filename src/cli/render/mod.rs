@@ -15,7 +15,7 @@ mod table;
 mod tests;
 
 pub(super) use body::{body_names, sentence};
-pub(super) use change::{dry_run, error, now_answered, receipt, refusal};
+pub(super) use change::{dry_run, error, now_answered, receipt, refusal, warnings};
 pub(super) use event::event;
 pub(super) use ledger::{actor, entry, log};
 pub(super) use proposals::proposals;
