@@ -1,7 +1,7 @@
 //! ns per `respond` by kind of answer, and the time to publish one changed name among many.
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use pointsman::answer::{Ctx, Out, Snapshot, SteeredInput, Transport, UDP_OCTETS_MAX, respond};
+use pointsman::answer::{CookieSecrets, Ctx, Out, Snapshot, SteeredInput, Transport, UDP_OCTETS_MAX, respond};
 use pointsman::model::{Answer, AppId, Decision, Name, Reason, RegionId};
 use pointsman::zone::{Source, read};
 use std::hint::black_box;
@@ -29,6 +29,7 @@ fn steered(number: usize, region: &str) -> SteeredInput {
             ttl: 30,
             reason: Reason::Healthy,
         }),
+        note: None,
     }
 }
 
@@ -69,6 +70,7 @@ fn answering(criterion: &mut Criterion) {
         wall_seconds: 0,
         rotation: 0,
         keepalive_tenths: None,
+        cookies: Some(CookieSecrets::new([7; 16], None)),
     };
     let mut room = [0; UDP_OCTETS_MAX];
     let mut group = criterion.benchmark_group("respond");

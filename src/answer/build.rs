@@ -6,10 +6,10 @@
 //! outside the table, because DS is asked of the parent (RFC 4035 §3.1.4.1) and chains that begin in the
 //! parent end there.
 
-use super::index::{GlueEnd, NONE, NameHasher, Node, Referral, Rrset, Snapshot, StoredPiece, World, ZoneRecord, parent};
+use super::index::{GlueEnd, NONE, NameHasher, Node, Referral, Rrset, Settings, Snapshot, StoredPiece, World, ZoneRecord, parent};
 use super::piece::{PieceRef, PieceWriter, WrittenName};
 use super::steered::{Slots, SteeredInput, SteeredNames};
-use crate::model::{Name, Rtype};
+use crate::model::{Name, PrefixSet, Rtype};
 use crate::zone::{self, RrSet, Zone};
 use hashbrown::HashTable;
 use std::collections::HashMap;
@@ -19,6 +19,11 @@ impl Snapshot {
     /// Compiles everything. Of two zones or steered names with one name the first counts, and a steered name
     /// outside every zone or hidden by a cut is not answered; the config refuses all of that beforehand.
     pub fn build(zones: &[Arc<Zone>], steered: &[SteeredInput], hash_seed: u64) -> Snapshot {
+        Snapshot::build_with(zones, steered, hash_seed, Settings::default())
+    }
+
+    /// As [`Snapshot::build`], with settings of the node and its zones.
+    pub fn build_with(zones: &[Arc<Zone>], steered: &[SteeredInput], hash_seed: u64, settings: Settings) -> Snapshot {
         let (names, inputs) = SteeredNames::new(steered);
         let mut builder = Builder::new(zones, hash_seed);
         builder.steered = inputs.iter().map(|input| input.name.wire().to_ascii_lowercase()).collect();
@@ -31,12 +36,16 @@ impl Snapshot {
         for number in 0..builder.zones.len() {
             builder.tie_to_parent(number);
         }
+        for (apex, prefixes) in settings.access {
+            builder.restrict(&apex, prefixes);
+        }
         let mut world = builder.world;
         world.steered = Arc::new(names);
         world.shrink();
         Snapshot {
             world: Arc::new(world),
             slots: Slots::new(&inputs),
+            service: Arc::new(settings.service),
         }
     }
 }
@@ -154,12 +163,22 @@ impl<'z> Builder<'z> {
         let node = self.new_node(&apex, number);
         self.world.zones.push(ZoneRecord {
             apex: node,
+            access: NONE,
             apex_octets: apex.len() as u8,
             negative,
         });
         self.put(node, &apex, self.world.hasher.hash(&apex));
         if let Some(node) = self.world.nodes.get_mut(node as usize) {
             node.flags |= Node::APEX;
+        }
+    }
+
+    /// Lets only these clients ask for the names of a zone.
+    fn restrict(&mut self, apex: &Name, prefixes: PrefixSet) {
+        let number = self.by_apex.get(&apex.wire().to_ascii_lowercase());
+        if let Some(zone) = number.and_then(|number| self.world.zones.get_mut(*number as usize)) {
+            zone.access = self.world.access.len() as u32;
+            self.world.access.push(prefixes);
         }
     }
 

@@ -6,12 +6,13 @@
 //!
 //! Invariant: each turn but the last adds a place, of which there are [`PLACES_MAX`](super::message::PLACES_MAX).
 
-use super::Steered;
 use super::index::{NONE, Node, Rrset, Snapshot};
 use super::message::{Full, Message, Owner, Place, RECORD_OCTETS, Section};
+use super::note::{self, Note, NoteRef};
 use super::piece::{PieceRef, WrittenName};
-use super::query::LowerName;
+use super::query::{LowerName, Query};
 use super::steered::{A_OCTETS, AAAA_OCTETS, Slot, SteeredId};
+use super::{Ctx, Kind, Steered};
 use crate::model::{NAME_OCTETS_MAX, Rtype, rcode};
 
 /// RCODE of a DNAME whose target would be too long a name (RFC 6672 §2.2).
@@ -23,6 +24,29 @@ enum Turn {
     Done,
     /// There is a new current name.
     Again,
+}
+
+/// What a walk came to, besides the records.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Walked<'s> {
+    /// The steered name that was answered.
+    pub(super) steered: Option<Steered>,
+    /// What kind of answer it is.
+    pub(super) kind: Kind,
+    /// See [`Reply::about`](super::Reply::about).
+    pub(super) about: u32,
+    /// What a person may want to know.
+    pub(super) note: Option<NoteRef<'s>>,
+}
+
+impl Walked<'_> {
+    /// Nowhere.
+    pub(super) const NOTHING: Walked<'static> = Walked {
+        steered: None,
+        kind: Kind::Error,
+        about: 0,
+        note: None,
+    };
 }
 
 /// A walk from the question to the end of the chain.
@@ -39,33 +63,32 @@ pub(super) struct Walk<'s, 'w, 'm> {
     place: u8,
     /// The zone of the question.
     zone: u32,
-    /// Where the addresses begin.
-    rotation: u32,
-    /// The steered name that was answered.
-    steered: Option<Steered>,
+    /// The circumstances.
+    ctx: &'w Ctx,
+    /// What it has come to.
+    walked: Walked<'s>,
 }
 
 impl<'s, 'w, 'm> Walk<'s, 'w, 'm> {
     /// At the question.
-    pub(super) fn new(snapshot: &'s Snapshot, message: &'w mut Message<'m>, qname: LowerName, qtype: u16, rotation: u32) -> Self {
+    pub(super) fn new(snapshot: &'s Snapshot, message: &'w mut Message<'m>, query: &Query<'_>, ctx: &'w Ctx) -> Self {
         Walk {
             snapshot,
             message,
-            qtype: Rtype(qtype),
-            name: qname,
+            qtype: Rtype(query.qtype),
+            name: query.qname,
             place: 0,
             zone: NONE,
-            rotation,
-            steered: None,
+            ctx,
+            walked: Walked::NOTHING,
         }
     }
 
-    /// Writes the answer; the steered name whose data it carries.
-    pub(super) fn run(mut self) -> Option<Steered> {
+    /// Writes the answer; what it came to.
+    pub(super) fn run(mut self) -> Walked<'s> {
         let world = &*self.snapshot.world;
         let Some((node, is_whole)) = world.closest(&self.name) else {
-            self.message.set_rcode(rcode::REFUSED);
-            return None;
+            return self.refuse(note::NOT_AUTHORITATIVE);
         };
         // RFC 4035 §3.1.4.1: DS belongs to the parent's side of a cut.
         let wants_parent = self.qtype == Rtype::DS && is_whole && node.is(Node::APEX);
@@ -73,6 +96,11 @@ impl<'s, 'w, 'm> Walk<'s, 'w, 'm> {
         let node = outer.unwrap_or(node);
         let is_whole = is_whole && node.name_len as usize == self.name.wire().len();
         self.zone = node.zone;
+        if !world.admits(node.zone, self.ctx.peer.ip()) {
+            return self.refuse(note::PROHIBITED);
+        }
+        self.walked.kind = Kind::Positive;
+        self.walked.about = node.name_at;
         if !self.is_below_cut(node, is_whole) {
             self.message.set_authoritative();
         }
@@ -83,7 +111,14 @@ impl<'s, 'w, 'm> Walk<'s, 'w, 'm> {
                 None => Turn::Done,
             };
         }
-        self.steered
+        self.walked
+    }
+
+    /// Refuses the question, with a word on why.
+    fn refuse(mut self, note: NoteRef<'static>) -> Walked<'s> {
+        self.message.set_rcode(rcode::REFUSED);
+        self.walked.note = Some(note);
+        self.walked
     }
 
     /// The closest encloser of the current name in the zone of the question; none when the name lies outside
@@ -121,7 +156,7 @@ impl<'s, 'w, 'm> Walk<'s, 'w, 'm> {
             Some(wildcard) => self.data(wildcard),
             None => {
                 self.message.set_rcode(rcode::NXDOMAIN);
-                self.negative(None)
+                self.negative(Kind::NxDomain, None)
             }
         }
     }
@@ -153,7 +188,7 @@ impl<'s, 'w, 'm> Walk<'s, 'w, 'm> {
                 let joined = self.message.join(Section::Answer, piece, self.owner());
                 self.end(joined)
             }
-            None => self.negative(None),
+            None => self.negative(Kind::NoData, None),
         }
     }
 
@@ -174,11 +209,11 @@ impl<'s, 'w, 'm> Walk<'s, 'w, 'm> {
         if laid.servfail && is_decided {
             self.message.clear();
             self.message.set_rcode(rcode::SERVFAIL);
-            self.steered = Some(fact);
+            self.answered(fact, slot);
             return Turn::Done;
         }
         if let Some(host) = &laid.host {
-            self.steered = Some(fact);
+            self.answered(fact, slot);
             let is_end = matches!(self.qtype, Rtype::CNAME | Rtype::ANY);
             let target = if is_end { None } else { host.target() };
             return self.chain(host.piece.view(), host.written, target);
@@ -189,8 +224,8 @@ impl<'s, 'w, 'm> Walk<'s, 'w, 'm> {
             _ => (&laid.v4, 0),
         };
         if octets > 0 && !records.is_empty() {
-            self.steered = Some(fact);
-            let first = self.rotation as usize % (records.len() / octets);
+            self.answered(fact, slot);
+            let first = self.ctx.rotation as usize % (records.len() / octets);
             let joined = self.message.join_rotated(records, octets, first, self.owner());
             return self.end(joined);
         }
@@ -200,8 +235,14 @@ impl<'s, 'w, 'm> Walk<'s, 'w, 'm> {
                 let joined = self.message.join(Section::Answer, piece, self.owner());
                 self.end(joined)
             }
-            None => self.negative(Some(slot.ttl)),
+            None => self.negative(Kind::NoData, Some(slot.ttl)),
         }
+    }
+
+    /// Remembers that a steered name's data was answered.
+    fn answered(&mut self, fact: Steered, slot: &'s Slot) {
+        self.walked.steered = Some(fact);
+        self.walked.note = slot.note.as_deref().map(Note::view);
     }
 
     /// The type that is answered from the slot, or any other where the zone file answers. For ANY it is the lowest at the name.
@@ -321,14 +362,20 @@ impl<'s, 'w, 'm> Walk<'s, 'w, 'm> {
             place: self.place,
             octets: node.name_len,
         };
+        self.walked.kind = Kind::Referral;
+        self.walked.about = node.name_at;
         let piece = world.piece(&referral.piece, node.name_len);
         let joined = self.message.join_referral(piece, referral, world.glue_ends(referral), owner);
         self.end(joined)
     }
 
     /// Adds the SOA of a negative answer (RFC 2308 §3), at a steered name with at most the name's TTL.
-    fn negative(&mut self, ttl_max: Option<u32>) -> Turn {
+    fn negative(&mut self, kind: Kind, ttl_max: Option<u32>) -> Turn {
         let world = &*self.snapshot.world;
+        self.walked.kind = kind;
+        if kind == Kind::NxDomain {
+            self.walked.about = self.zone; // whatever the name: they are all alike, and there are as many as one likes
+        }
         let Some(zone) = world.zones.get(self.zone as usize) else {
             return Turn::Done;
         };

@@ -4,13 +4,15 @@
 //! snapshots until the next reload; numbers of 32 bits take the place of pointers. A look-up touches
 //! the table's control bytes, one entry, one [`Node`], its name, its [`Rrset`] and the piece.
 
+use super::cookie::CookieSecrets;
 use super::piece::{Fix, PieceRef, WrittenName};
 use super::query::LowerName;
 use super::steered::{Slot, Slots, SteeredId, SteeredInput, SteeredNames};
-use crate::model::Name;
+use crate::model::{Name, PrefixSet, RateLimit};
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use std::hash::{BuildHasher, Hasher};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// No node, no slot, nothing: the 32-bit number that is never given.
@@ -23,6 +25,28 @@ pub struct Snapshot {
     pub(super) world: Arc<World>,
     /// What the steered names answer.
     pub(super) slots: Slots,
+    /// What the node adds.
+    pub(super) service: Arc<Service>,
+}
+
+/// What the node adds to its answers and how it bounds them, whatever is asked.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Service {
+    /// The name server identifier (RFC 5001), given to whoever asks for it; empty: none.
+    pub nsid: Vec<u8>,
+    /// The secrets of DNS cookies; none: no cookies are given. Lanes hand them to `respond` in [`Ctx`](super::Ctx).
+    pub cookies: Option<CookieSecrets>,
+    /// How often one network is answered over UDP; none: as often as it asks. The lanes hold to it.
+    pub rate_limit: Option<RateLimit>,
+}
+
+/// What is compiled besides zones and names.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// What the node adds.
+    pub service: Service,
+    /// Who may ask for the names of a zone, by its apex; everybody for the others.
+    pub access: Vec<(Name, PrefixSet)>,
 }
 
 impl Snapshot {
@@ -38,7 +62,13 @@ impl Snapshot {
         Snapshot {
             world: self.world.clone(),
             slots,
+            service: self.service.clone(),
         }
+    }
+
+    /// What the node adds; the same `Arc` in every snapshot that came from one [`Snapshot::build`].
+    pub fn service(&self) -> &Arc<Service> {
+        &self.service
     }
 
     /// RRsets served: those of the zone files and those that the steered names have in any region.
@@ -81,6 +111,8 @@ pub(super) struct World {
     pub(super) rrsets: Vec<Rrset>,
     /// Zones by number.
     pub(super) zones: Vec<ZoneRecord>,
+    /// Who may ask, for the zones that say so.
+    pub(super) access: Vec<PrefixSet>,
     /// Referrals by number.
     pub(super) referrals: Vec<Referral>,
     /// Where the glue RRsets of referrals end.
@@ -185,6 +217,8 @@ pub(super) struct Rrset {
 pub(super) struct ZoneRecord {
     /// The node of its apex.
     pub(super) apex: u32,
+    /// Who may ask: a number in [`World::access`], or [`NONE`] for everybody.
+    pub(super) access: u32,
     /// Octets of its apex.
     pub(super) apex_octets: u8,
     /// The SOA record with the TTL of negative answers (RFC 2308 §3).
@@ -277,6 +311,12 @@ impl World {
     /// The zone of a node.
     pub(super) fn zone(&self, node: &Node) -> Option<&ZoneRecord> {
         self.zones.get(node.zone as usize)
+    }
+
+    /// Whether a client may ask for the names of a zone.
+    pub(super) fn admits(&self, zone: u32, client: IpAddr) -> bool {
+        let access = self.zones.get(zone as usize).map_or(NONE, |zone| zone.access);
+        access == NONE || self.access.get(access as usize).is_none_or(|set| set.contains(client))
     }
 
     /// The piece as it can be joined; it was laid for an owner of `laid_octets` octets.

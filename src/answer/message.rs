@@ -10,8 +10,9 @@
 
 use super::Out;
 use super::index::{GlueEnd, Referral};
+use super::opt::Opt;
 use super::piece::{PieceRef, Target};
-use super::query::{Edns, HEADER_OCTETS, OPT_OCTETS, Query};
+use super::query::{HEADER_OCTETS, Query};
 
 /// Most names in a chain, the question's included: 5 aliases are followed, as in Knot; a resolver asks on from
 /// there. Each adds at most 12 + 255 octets of CNAME and as much of DNAME, so the last place stays below 3 KiB,
@@ -70,8 +71,10 @@ pub(super) struct Message<'m> {
     head_len: usize,
     /// Most octets, room for OPT already taken off.
     limit: usize,
-    /// EDNS of the query: what OPT to answer with.
-    edns: Option<Edns>,
+    /// Octets kept free behind `limit` for OPT.
+    opt_octets: usize,
+    /// Questions: one, or none where only a cookie is asked for.
+    questions: u16,
     /// Records in answer, authority and additional section.
     counts: [u16; 3],
     /// Where the names of the chain stand.
@@ -85,11 +88,11 @@ pub(super) struct Message<'m> {
 }
 
 impl<'m> Message<'m> {
-    /// Begins a response: header and question are those of the query. None when the buffer is too small for them.
-    pub(super) fn start(out: &'m mut Out<'_>, query: &Query<'_>, limit: usize) -> Option<Message<'m>> {
+    /// Begins a response: header and question are those of the query, and `opt_octets` stay free for OPT. None when the
+    /// buffer is too small for them.
+    pub(super) fn start(out: &'m mut Out<'_>, query: &Query<'_>, limit: usize, opt_octets: usize) -> Option<Message<'m>> {
         let buf = &mut *out.bytes;
-        let limit = limit.min(buf.len());
-        let limit = limit - if query.edns.is_some() { OPT_OCTETS.min(limit) } else { 0 };
+        let limit = limit.min(buf.len()).checked_sub(opt_octets)?;
         let head_len = query.head.len();
         if head_len > limit {
             return None;
@@ -108,7 +111,8 @@ impl<'m> Message<'m> {
             at: head_len,
             head_len,
             limit,
-            edns: query.edns,
+            opt_octets,
+            questions: u16::from(!query.is_cookie_only),
             counts: [0; 3],
             places,
             place_count: 1,
@@ -343,19 +347,18 @@ impl<'m> Message<'m> {
     }
 
     /// Adds OPT where the query had one, writes the header; the length and the response code.
-    pub(super) fn finish(mut self, udp_octets: u16) -> (usize, u8) {
+    pub(super) fn finish(mut self, opt: Option<&Opt<'_>>) -> (usize, u8) {
         let [answer, authority, mut additional] = self.counts;
-        if let Some(edns) = self.edns {
-            let size = udp_octets.to_be_bytes();
-            let flags = if edns.dnssec_ok { 0x80 } else { 0 };
-            let opt = [0, 0, 41, size[0], size[1], self.rcode >> 4, 0, flags, 0, 0, 0];
-            if let Some(room) = self.buf.get_mut(self.at..self.at + OPT_OCTETS) {
-                room.copy_from_slice(&opt);
-                self.at += OPT_OCTETS;
+        if let Some(opt) = opt {
+            // What OPT need not have may take what the records left free, and never what a record needs.
+            let end = (self.limit + self.opt_octets).min(self.buf.len());
+            let room = self.buf.get_mut(self.at..end).unwrap_or(&mut []);
+            if let Some(octets) = opt.write(room, self.at, self.rcode) {
+                self.at += octets;
                 additional = additional.saturating_add(1);
             }
         }
-        write_header(self.buf, self.flags, self.rcode, [1, answer, authority, additional]);
+        write_header(self.buf, self.flags, self.rcode, [self.questions, answer, authority, additional]);
         (self.at, self.rcode)
     }
 }

@@ -1,7 +1,7 @@
 //! Compiled answers: zones and decisions in, one immutable [`Snapshot`] out; query bytes in, response bytes out.
 //!
 //! [`respond()`] is the one function that makes a response, for every transport: header, question, EDNS
-//! (RFC 6891), truncation, FORMERR, BADVERS, NOTIMP, REFUSED and the data. It does not allocate, lock,
+//! (RFC 6891) and its options, truncation, FORMERR, BADVERS, NOTIMP, REFUSED and the data. It does not allocate, lock,
 //! log, read a clock or panic, and it never answers an answer.
 //!
 //! ```text
@@ -28,20 +28,28 @@
 //! (`steering`), zone transfer (REFUSED), DNSSEC, the additional data that RFC 1034 allows beside
 //! positive answers (minimal responses).
 //!
-//! RFCs: 1034 §4.3.2, 1035 §4, 2181, 2308, 3597, 4343, 4592, 6672, 6891, 8482, 8906, 9471.
+//! RFCs: 1034 §4.3.2, 1035 §4, 2181, 2308, 3597, 4343, 4592, 5001, 6672, 6891, 7828, 7830, 7873, 8467, 8482, 8906, 8914, 9018, 9471.
 
 mod build;
+mod cookie;
 mod follow;
 mod index;
 mod message;
+mod note;
+mod opt;
 mod piece;
 mod query;
 mod respond;
 mod steered;
 
-pub use index::Snapshot;
-pub use respond::{fuzz_respond, respond};
+pub use cookie::CookieSecrets;
+pub use index::{Service, Settings, Snapshot};
+pub use note::Note;
+pub use opt::PADDED_OCTETS;
+pub use respond::{fuzz_respond, respond, respond_shortly};
 pub use steered::{SteeredId, SteeredInput, SteeredNames};
+
+use note::NoteRef;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -84,6 +92,11 @@ impl Transport {
             Transport::Https => "https",
         }
     }
+
+    /// Whether edns-tcp-keepalive means something on it (RFC 7828 §3.1; RFC 9250 §5.5.2 forbids it on QUIC).
+    pub fn has_keepalive(self) -> bool {
+        matches!(self, Transport::Tcp | Transport::Tls)
+    }
 }
 
 /// What a pure function may not fetch itself.
@@ -104,6 +117,8 @@ pub struct Ctx {
     /// How long the connection may be silent, in tenths of a second, to be told to a client that asks (RFC 7828 §3.3.2);
     /// none where there is no connection of that kind.
     pub keepalive_tenths: Option<u16>,
+    /// The secrets of DNS cookies ([`Service::cookies`]); none: no cookies are given.
+    pub cookies: Option<CookieSecrets>,
 }
 
 /// The buffer that a response is written to. It belongs to the caller, so that a lane can hand out the
@@ -144,6 +159,40 @@ pub struct Reply {
     pub rcode: u8,
     /// The steered name whose data it carries, directly or through a chain.
     pub steered: Option<Steered>,
+    /// What kind of answer it is.
+    pub kind: Kind,
+    /// What it is about, as a number: answers of one kind about one thing are alike in size and meaning, so that they can be
+    /// limited together. The name that answered (the wildcard for what it matches), the cut, or the zone for NXDOMAIN.
+    pub about: u32,
+    /// The query had a good server cookie: its source address is not forged (RFC 7873).
+    pub is_known: bool,
+}
+
+impl Reply {
+    /// An error about nothing in particular.
+    const ERROR: Reply = Reply {
+        len: 0,
+        rcode: 0,
+        steered: None,
+        kind: Kind::Error,
+        about: 0,
+        is_known: false,
+    };
+}
+
+/// Kinds of answers, as they are limited and counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Data.
+    Positive,
+    /// The name exists and the type does not.
+    NoData,
+    /// The name does not exist.
+    NxDomain,
+    /// A delegation.
+    Referral,
+    /// Nothing of a zone: FORMERR, REFUSED and their like.
+    Error,
 }
 
 /// Which steered name was answered, and with which region's data.

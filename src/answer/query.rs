@@ -1,7 +1,8 @@
 //! Reading a query (RFC 1035 §4.1, RFC 6891 §6): the header, the one question, the OPT record.
 //!
 //! What is refused here is FORMERR. Strictness is that of NSD and Knot where they agree: exactly one
-//! question, no compression in it, one OPT with the root as owner, nothing behind the last record.
+//! question (none where only a cookie is asked for, RFC 7873 §5.4), no compression in it, one OPT with
+//! the root as owner, nothing behind the last record.
 
 use crate::model::NAME_OCTETS_MAX;
 
@@ -86,15 +87,40 @@ impl LowerName {
     }
 }
 
-/// EDNS of a query (RFC 6891 §6.1).
+/// EDNS of a query (RFC 6891 §6.1). Of an option that comes twice the first counts; unknown ones are passed over (§6.1.2).
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Edns {
+pub(super) struct Edns<'q> {
     /// Octets the client can take over UDP, as it says.
     pub(super) size: u16,
     /// Version; only 0 exists.
     pub(super) version: u8,
     /// DO: it wants DNSSEC records (RFC 3225); echoed.
     pub(super) dnssec_ok: bool,
+    /// Which options it has, of those that mean something by being there: [`NSID`] and its like.
+    pub(super) wants: u8,
+    /// What its COOKIE option holds (RFC 7873 §4), not yet looked at.
+    pub(super) cookie: Option<&'q [u8]>,
+}
+
+/// It asks for the name server identifier (RFC 5001 §2.1).
+pub(super) const NSID: u8 = 1;
+/// It knows edns-tcp-keepalive (RFC 7828 §3.2.1).
+pub(super) const KEEPALIVE: u8 = 2;
+/// It is padded, and so is the response to be (RFC 7830 §4).
+pub(super) const PADDING: u8 = 4;
+
+/// Numbers of options in the IANA registry.
+pub(super) mod option {
+    /// NSID (RFC 5001).
+    pub(crate) const NSID: u16 = 3;
+    /// COOKIE (RFC 7873).
+    pub(crate) const COOKIE: u16 = 10;
+    /// edns-tcp-keepalive (RFC 7828).
+    pub(crate) const KEEPALIVE: u16 = 11;
+    /// Padding (RFC 7830).
+    pub(crate) const PADDING: u16 = 12;
+    /// Extended DNS Error (RFC 8914).
+    pub(crate) const ERROR: u16 = 15;
 }
 
 /// A query that could be read.
@@ -108,7 +134,9 @@ pub(super) struct Query<'q> {
     /// The class asked for.
     pub(super) qclass: u16,
     /// EDNS, where used.
-    pub(super) edns: Option<Edns>,
+    pub(super) edns: Option<Edns<'q>>,
+    /// There is no question: it only asks for a server cookie (RFC 7873 §5.4). The name is the root then.
+    pub(super) is_cookie_only: bool,
 }
 
 /// Why a query could not be read: FORMERR, with what of it is worth echoing.
@@ -122,6 +150,9 @@ impl<'q> Query<'q> {
     /// [`Malformed`] stands for FORMERR.
     pub(super) fn read(packet: &'q [u8], header: Header) -> Result<Query<'q>, Malformed> {
         let [qd, an, ns, ar] = header.counts;
+        if qd == 0 {
+            return Query::read_cookie_only(packet, header);
+        }
         if qd != 1 {
             return Err(Malformed);
         }
@@ -135,26 +166,48 @@ impl<'q> Query<'q> {
         for _ in 0..u32::from(an) + u32::from(ns) {
             rest = skip_record(rest).ok_or(Malformed)?;
         }
-        let mut edns = None;
-        for _ in 0..ar {
-            let opt = read_opt(rest)?;
-            if opt.is_some() && edns.is_some() {
-                return Err(Malformed); // RFC 6891 §6.1.1: more than one OPT
-            }
-            edns = edns.or(opt);
-            rest = skip_record(rest).ok_or(Malformed)?;
-        }
-        if !rest.is_empty() {
-            return Err(Malformed);
-        }
         Ok(Query {
             head,
             qname: LowerName::counted(qname, labels).ok_or(Malformed)?,
             qtype: u16::from_be_bytes([*t0, *t1]),
             qclass: u16::from_be_bytes([*c0, *c1]),
-            edns,
+            edns: read_additional(rest, ar)?,
+            is_cookie_only: false,
         })
     }
+
+    /// Reads a query without a question: sound only where it has a COOKIE option (RFC 7873 §5.4).
+    fn read_cookie_only(packet: &'q [u8], header: Header) -> Result<Query<'q>, Malformed> {
+        let [_, an, ns, ar] = header.counts;
+        let (head, rest) = packet.split_at_checked(HEADER_OCTETS).ok_or(Malformed)?;
+        let edns = read_additional(rest, ar)?;
+        let asks_for_cookie = edns.is_some_and(|edns| edns.cookie.is_some());
+        if an != 0 || ns != 0 || !asks_for_cookie || header.opcode != OPCODE_QUERY {
+            return Err(Malformed);
+        }
+        Ok(Query {
+            head,
+            qname: LowerName::counted(&[0], 0).ok_or(Malformed)?,
+            qtype: 0,
+            qclass: 0,
+            edns,
+            is_cookie_only: true,
+        })
+    }
+}
+
+/// Reads the additional section, with which a query ends.
+fn read_additional(mut rest: &[u8], count: u16) -> Result<Option<Edns<'_>>, Malformed> {
+    let mut edns = None;
+    for _ in 0..count {
+        let opt = read_opt(rest)?;
+        if opt.is_some() && edns.is_some() {
+            return Err(Malformed); // RFC 6891 §6.1.1: more than one OPT
+        }
+        edns = edns.or(opt);
+        rest = skip_record(rest).ok_or(Malformed)?;
+    }
+    if rest.is_empty() { Ok(edns) } else { Err(Malformed) }
 }
 
 /// Octets and labels of the uncompressed name that `bytes` begin with; none when it is cut short, too
@@ -200,7 +253,7 @@ fn skip_record(bytes: &[u8]) -> Option<&[u8]> {
 ///
 /// # Errors
 /// When its owner is not the root (RFC 6891 §6.1.2), or its options do not fill its data.
-fn read_opt(bytes: &[u8]) -> Result<Option<Edns>, Malformed> {
+fn read_opt(bytes: &[u8]) -> Result<Option<Edns<'_>>, Malformed> {
     let rest = skip_name(bytes).ok_or(Malformed)?;
     let ([t0, t1, size0, size1, _extended, version, flags, _, len0, len1], rest) = rest.split_first_chunk().ok_or(Malformed)?;
     if u16::from_be_bytes([*t0, *t1]) != OPT {
@@ -210,8 +263,19 @@ fn read_opt(bytes: &[u8]) -> Result<Option<Edns>, Malformed> {
         return Err(Malformed);
     }
     let mut options = rest.get(..usize::from(u16::from_be_bytes([*len0, *len1]))).ok_or(Malformed)?;
-    while let Some(([_, _, l0, l1], data)) = options.split_first_chunk() {
-        options = data.get(usize::from(u16::from_be_bytes([*l0, *l1]))..).ok_or(Malformed)?;
+    let (mut wants, mut cookie) = (0, None);
+    while let Some(([c0, c1, l0, l1], data)) = options.split_first_chunk() {
+        let (value, behind) = data
+            .split_at_checked(usize::from(u16::from_be_bytes([*l0, *l1])))
+            .ok_or(Malformed)?;
+        match u16::from_be_bytes([*c0, *c1]) {
+            option::COOKIE => cookie = cookie.or(Some(value)),
+            option::NSID => wants |= NSID,
+            option::KEEPALIVE => wants |= KEEPALIVE,
+            option::PADDING => wants |= PADDING,
+            _ => {}
+        }
+        options = behind;
     }
     if !options.is_empty() {
         return Err(Malformed);
@@ -220,5 +284,7 @@ fn read_opt(bytes: &[u8]) -> Result<Option<Edns>, Malformed> {
         size: u16::from_be_bytes([*size0, *size1]),
         version: *version,
         dnssec_ok: flags & 0x80 != 0,
+        wants,
+        cookie,
     }))
 }

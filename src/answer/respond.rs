@@ -1,10 +1,11 @@
 //! `respond`: query bytes in, response bytes out; what is refused, and why, before any name is looked up.
 
-use super::follow::Walk;
+use super::follow::{Walk, Walked};
 use super::index::Snapshot;
 use super::message::{Message, write_header};
+use super::opt::Opt;
 use super::query::{HEADER_OCTETS, Header, OPCODE_NOTIFY, OPCODE_QUERY, Query, UDP_OCTETS_MIN};
-use super::{Ctx, DropReason, Out, Outcome, Reply, Transport, UDP_OCTETS_MAX};
+use super::{Ctx, DropReason, NoteRef, Out, Outcome, Reply, Transport, UDP_OCTETS_MAX, note};
 use crate::model::{CLASS_IN, Rtype, rcode};
 
 /// Class ANY, which only questions can have (RFC 1035 §3.2.5).
@@ -14,50 +15,113 @@ const CLASS_ANY: u16 = 255;
 ///
 /// The response is in `out`, its length in the outcome. Total: any bytes are answered or dropped.
 pub fn respond(snapshot: &Snapshot, query: &[u8], ctx: &Ctx, out: &mut Out<'_>) -> Outcome {
-    let Some(header) = Header::read(query) else {
-        return Outcome::Drop(DropReason::Short);
+    let read = match read(query, ctx, out) {
+        Ok(read) => read,
+        Err(outcome) => return outcome,
     };
-    if header.is_response {
-        return Outcome::Drop(DropReason::Response);
-    }
-    if header.opcode != OPCODE_QUERY && header.opcode != OPCODE_NOTIFY {
-        return bare(query, rcode::NOTIMP, out);
-    }
-    let Ok(query_read) = Query::read(query, header) else {
-        return bare(query, rcode::FORMERR, out);
-    };
-    let Some(mut message) = Message::start(out, &query_read, size_limit(&query_read, ctx)) else {
+    let mut opt = read.edns.as_ref().map(|edns| Opt::new(edns, ctx, &snapshot.service.nsid));
+    let kept = opt.as_ref().map_or(0, Opt::octets_kept);
+    let Some(mut message) = Message::start(out, &read, size_limit(&read, ctx), kept) else {
         return Outcome::Drop(DropReason::NoRoom);
     };
-    let mut steered = None;
-    match refusal(&query_read, header) {
-        Some(rcode) => message.set_rcode(rcode),
-        None => steered = Walk::new(snapshot, &mut message, query_read.qname, query_read.qtype, ctx.rotation).run(),
+    let mut walked = Walked::NOTHING;
+    match refusal(&read, query, opt.as_ref()) {
+        Some((rcode, note)) => {
+            message.set_rcode(rcode);
+            walked.note = note;
+        }
+        None => walked = Walk::new(snapshot, &mut message, &read, ctx).run(),
     }
-    let (len, rcode) = message.finish(UDP_OCTETS_MAX as u16);
-    Outcome::Reply(Reply { len, rcode, steered })
+    if let Some(opt) = &mut opt {
+        opt.note = walked.note;
+    }
+    let (len, rcode) = message.finish(opt.as_ref());
+    Outcome::Reply(Reply {
+        len,
+        rcode,
+        steered: walked.steered,
+        kind: walked.kind,
+        about: walked.about,
+        is_known: opt.and_then(|opt| opt.cookie).is_some_and(|cookie| cookie.is_known),
+    })
 }
 
-/// The response code of what is not answered, whatever the zones hold.
-fn refusal(query: &Query<'_>, header: Header) -> Option<u8> {
-    if query.edns.is_some_and(|edns| edns.version != 0) {
-        return Some(rcode::BADVERS); // RFC 6891 §6.1.3
+/// The shortest response that lets a sincere client go on, for a query that is answered too often: with a cookie option
+/// BADCOOKIE and a server cookie to come back with (RFC 7873 §5.2.3), else TC, which leads it to TCP.
+pub fn respond_shortly(query: &[u8], ctx: &Ctx, out: &mut Out<'_>) -> Outcome {
+    let read = match read(query, ctx, out) {
+        Ok(read) => read,
+        Err(outcome) => return outcome,
+    };
+    let opt = read.edns.as_ref().map(|edns| Opt::new(edns, ctx, &[]));
+    let kept = opt.as_ref().map_or(0, Opt::octets_kept);
+    let Some(mut message) = Message::start(out, &read, size_limit(&read, ctx), kept) else {
+        return Outcome::Drop(DropReason::NoRoom);
+    };
+    match refusal(&read, query, opt.as_ref()) {
+        Some((rcode, _)) => message.set_rcode(rcode),
+        None if opt.as_ref().is_some_and(|opt| opt.cookie.is_some()) => message.set_rcode(rcode::BADCOOKIE),
+        None => message.set_truncated(),
     }
-    let is_transfer = matches!(Rtype(query.qtype), Rtype::AXFR | Rtype::IXFR);
+    let (len, rcode) = message.finish(opt.as_ref());
+    Outcome::Reply(Reply {
+        len,
+        rcode,
+        ..Reply::ERROR
+    })
+}
+
+/// Reads a query.
+///
+/// # Errors
+/// What becomes of a packet that is none.
+fn read<'q>(query: &'q [u8], ctx: &Ctx, out: &mut Out<'_>) -> Result<Query<'q>, Outcome> {
+    let Some(header) = Header::read(query) else {
+        return Err(Outcome::Drop(DropReason::Short));
+    };
+    if header.is_response {
+        return Err(Outcome::Drop(DropReason::Response));
+    }
+    if header.opcode != OPCODE_QUERY && header.opcode != OPCODE_NOTIFY {
+        return Err(bare(query, rcode::NOTIMP, out));
+    }
+    match Query::read(query, header) {
+        // Who gives no cookies does not know the query that only asks for one either.
+        Ok(read) if !read.is_cookie_only || ctx.cookies.is_some() => Ok(read),
+        _ => Err(bare(query, rcode::FORMERR, out)),
+    }
+}
+
+/// The response code of what is not answered, whatever the zones hold, and a word for whoever wonders.
+fn refusal(read: &Query<'_>, query: &[u8], opt: Option<&Opt<'_>>) -> Option<(u8, Option<NoteRef<'static>>)> {
+    if let (Some(edns), Some(opt)) = (&read.edns, opt) {
+        if edns.version != 0 {
+            return Some((rcode::BADVERS, None)); // RFC 6891 §6.1.3
+        }
+        if opt.is_cookie_malformed {
+            return Some((rcode::FORMERR, None)); // RFC 7873 §5.2.2
+        }
+        if read.is_cookie_only {
+            let is_bad = opt.cookie.is_some_and(|cookie| cookie.is_bad);
+            return Some((if is_bad { rcode::BADCOOKIE } else { rcode::NOERROR }, None)); // RFC 7873 §5.4
+        }
+    }
+    let is_notify = Header::read(query).is_some_and(|header| header.opcode == OPCODE_NOTIFY);
+    let is_transfer = matches!(Rtype(read.qtype), Rtype::AXFR | Rtype::IXFR);
     // Class ANY asks for whatever class there is (RFC 1035 §3.2.5): there is IN. NSD and Knot answer it too.
-    let is_served = query.qclass == CLASS_IN || query.qclass == CLASS_ANY;
-    let is_refused = header.opcode == OPCODE_NOTIFY || !is_served || is_transfer;
-    is_refused.then_some(rcode::REFUSED)
+    let is_served = read.qclass == CLASS_IN || read.qclass == CLASS_ANY;
+    let is_refused = is_notify || !is_served || is_transfer;
+    is_refused.then_some((rcode::REFUSED, Some(note::NOT_OFFERED)))
 }
 
 /// Most octets of the response (RFC 1035 §4.2.1, RFC 6891 §6.2.5).
 fn size_limit(query: &Query<'_>, ctx: &Ctx) -> usize {
     match ctx.transport {
-        Transport::Tcp | Transport::Tls | Transport::Quic | Transport::Https => ctx.size_max,
         Transport::Udp => {
             let offered = query.edns.map_or(UDP_OCTETS_MIN, |edns| usize::from(edns.size));
             offered.max(UDP_OCTETS_MIN).min(ctx.size_max)
         }
+        _ => ctx.size_max,
     }
 }
 
@@ -71,7 +135,7 @@ fn bare(query: &[u8], rcode: u8, out: &mut Out<'_>) -> Outcome {
     Outcome::Reply(Reply {
         len: HEADER_OCTETS,
         rcode,
-        steered: None,
+        ..Reply::ERROR
     })
 }
 
@@ -94,7 +158,11 @@ pub fn fuzz_respond(snapshot: &Snapshot, packet: &[u8]) {
             wall_seconds: 0,
             rotation: 7,
             keepalive_tenths: Some(100),
+            cookies: Some(super::CookieSecrets::new([1; 16], None)),
         };
+        let short = respond_shortly(packet, &ctx, &mut Out::new(&mut buffer));
+        let short_octets = if let Outcome::Reply(reply) = short { reply.len } else { 0 };
+        assert!(short_octets <= packet.len() + 2 * 32, "a short response is short");
         match respond(snapshot, packet, &ctx, &mut Out::new(&mut buffer)) {
             Outcome::Drop(DropReason::Short) => assert!(packet.len() < HEADER_OCTETS),
             Outcome::Drop(DropReason::Response) => assert!(packet.get(2).is_some_and(|flags| flags & 0x80 != 0)),

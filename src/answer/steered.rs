@@ -4,6 +4,7 @@
 //! slot its chunk, its branch and the trunk are copied (32 slots, 64 and n/2048 pointers), all else is shared.
 
 use super::message::record_head;
+use super::note::Note;
 use super::piece::{Piece, PieceWriter, WrittenName};
 use super::query::LowerName;
 use crate::model::{Answer, Decision, Name, RegionId, Rtype};
@@ -38,6 +39,8 @@ pub struct SteeredInput {
     pub regions: Vec<(RegionId, Answer)>,
     /// What is answered now.
     pub decision: Arc<Decision>,
+    /// What a person who asks for it may want to know (RFC 8914).
+    pub note: Option<Note>,
 }
 
 /// The steered names of a snapshot and their regions: what counters are named by.
@@ -196,6 +199,8 @@ pub(super) struct Slot {
     pub(super) now: Arc<Laid>,
     /// The region it is of.
     pub(super) region: Option<u16>,
+    /// A note on it.
+    pub(super) note: Option<Arc<Note>>,
 }
 
 impl Slot {
@@ -225,6 +230,7 @@ impl Slot {
             ttl: input.ttl,
             now,
             region: index.and_then(|index| u16::try_from(index).ok()),
+            note: input.note.clone().map(Arc::new),
             regions,
         }
     }

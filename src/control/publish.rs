@@ -159,5 +159,6 @@ fn steered_input(fleet: &Fleet, decision: Arc<Decision>) -> Option<SteeredInput>
         ttl: steered.app.ttl,
         regions,
         decision,
+        note: None,
     })
 }

@@ -165,6 +165,7 @@ impl Desk {
             wall_seconds: self.wall_seconds,
             rotation: self.rotation,
             keepalive_tenths: None,
+            cookies: snapshot.service().cookies,
         };
         match respond(snapshot, query, &ctx, &mut Out::new(room)) {
             Outcome::Reply(reply) => {

@@ -12,8 +12,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Response codes counted one by one; BADVERS is 16, larger ones do not occur.
-const RCODES: usize = 17;
+/// Response codes counted one by one; BADCOOKIE is 23, larger ones do not occur.
+const RCODES: usize = 24;
 
 /// Why a packet or a connection got no response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -105,7 +105,8 @@ async fn serve(mut stream: TcpStream, peer: SocketAddr, shared: &Shared) {
             size_max: STREAM_OCTETS_MAX,
             wall_seconds: 0,
             rotation: 0,
-            keepalive_tenths: None,
+            keepalive_tenths: Some((IDLE_TIMEOUT.as_millis() / 100) as u16),
+            cookies: None,
         },
         input: Vec::new(),
         output: Vec::new(),
@@ -182,6 +183,7 @@ impl Connection {
             let table = table.get_or_insert_with(|| shared.stats.table(None, snapshot.steered()));
             self.ctx.rotation = shared.rotation.fetch_add(1, Ordering::Relaxed);
             self.ctx.wall_seconds = wall_seconds();
+            self.ctx.cookies = snapshot.service().cookies;
             shared.stats.received(1);
             match answer_into(&mut self.output, &snapshot, query, &self.ctx) {
                 Outcome::Reply(reply) => shared.stats.replied(&reply, table),

@@ -31,6 +31,7 @@ fn steered(region: &str, last: u8) -> SteeredInput {
             ttl: 30,
             reason: Reason::Healthy,
         }),
+        note: None,
     }
 }
 

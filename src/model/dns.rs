@@ -87,6 +87,8 @@ pub mod rcode {
     pub const REFUSED: u8 = 5;
     /// EDNS version not supported; its upper bits travel in OPT.
     pub const BADVERS: u8 = 16;
+    /// A server cookie that is missing or not good (RFC 7873 §8); in OPT too.
+    pub const BADCOOKIE: u8 = 23;
 
     /// The mnemonic of a code, `RCODE11` for one without.
     pub fn name(code: u8) -> std::borrow::Cow<'static, str> {
@@ -98,6 +100,7 @@ pub mod rcode {
             NOTIMP => "NOTIMP".into(),
             REFUSED => "REFUSED".into(),
             BADVERS => "BADVERS".into(),
+            BADCOOKIE => "BADCOOKIE".into(),
             _ => format!("RCODE{code}").into(),
         }
     }

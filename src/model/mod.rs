@@ -13,6 +13,7 @@ mod expect;
 mod health;
 mod ids;
 mod name;
+mod prefix;
 mod probe;
 mod time;
 
@@ -25,5 +26,6 @@ pub use expect::{Expect, Exposed, Pattern, RoleRule, Source, Test, ValueRule, co
 pub use health::{EndpointStatus, FailReason, Failure, HealthSource, Observed, Outcome, RegionHealth, RegionStatus, Verdict};
 pub use ids::{AppId, Generation, RegionId, Seq, Serial};
 pub use name::{LABEL_OCTETS_MAX, NAME_OCTETS_MAX, Name, NameError, parse_labels};
+pub use prefix::{Prefix, PrefixSet, RateLimit, mask};
 pub use probe::{DnsProbe, ExecProbe, HttpProbe, JITTER, PostgresProbe, ProbeKind, ProbeSpec, ProbeTarget, TcpProbe};
 pub use time::{Mono, Now, Wall, show_duration};

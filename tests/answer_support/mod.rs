@@ -3,7 +3,9 @@
 
 #![allow(dead_code)] // each test binary uses its part
 
-use pointsman::answer::{Ctx, Out, Outcome, Reply, STREAM_OCTETS_MAX, Snapshot, SteeredInput, Transport, UDP_OCTETS_MAX, respond};
+use pointsman::answer::{
+    CookieSecrets, Ctx, Out, Outcome, Reply, STREAM_OCTETS_MAX, Snapshot, SteeredInput, Transport, UDP_OCTETS_MAX, respond,
+};
 use pointsman::model::{Answer, AppId, Decision, Name, Reason, RegionId, Rtype};
 use pointsman::zone::{Source, Zone, read};
 use std::net::SocketAddr;
@@ -48,6 +50,7 @@ pub fn steered(name: &str, ttl: u32, regions: &[(&str, Answer)], region: Option<
             reason: Reason::Healthy,
         }),
         regions,
+        note: None,
     }
 }
 
@@ -88,6 +91,24 @@ pub fn query_with(qname: &[u8], qtype: u16, qclass: u16, edns: Edns) -> Vec<u8> 
     bytes
 }
 
+/// A query for type A with these EDNS options.
+pub fn query_options(qname: &str, options: &[(u16, &[u8])]) -> Vec<u8> {
+    let mut bytes = query(&Name::parse(qname).unwrap(), 1, Some((1232, false)));
+    bytes.truncate(bytes.len() - 2);
+    let data: Vec<u8> = options.iter().flat_map(|(code, value)| option(*code, value)).collect();
+    bytes.extend_from_slice(&(data.len() as u16).to_be_bytes());
+    bytes.extend(data);
+    bytes
+}
+
+/// An EDNS option in wire form.
+pub fn option(code: u16, value: &[u8]) -> Vec<u8> {
+    let mut bytes = code.to_be_bytes().to_vec();
+    bytes.extend_from_slice(&(value.len() as u16).to_be_bytes());
+    bytes.extend_from_slice(value);
+    bytes
+}
+
 /// The circumstances of a query.
 pub fn ctx(transport: Transport, rotation: u32) -> Ctx {
     Ctx {
@@ -100,7 +121,8 @@ pub fn ctx(transport: Transport, rotation: u32) -> Ctx {
         },
         wall_seconds: 1_800_000_000,
         rotation,
-        keepalive_tenths: None,
+        keepalive_tenths: (transport != Transport::Udp).then_some(100),
+        cookies: Some(CookieSecrets::new(*b"sixteen octets..", None)),
     }
 }
 
@@ -118,7 +140,16 @@ pub fn ask_raw(snapshot: &Snapshot, packet: &[u8], transport: Transport) -> Opti
 
 /// Asks and decodes, checking that hickory reads the same message.
 pub fn ask(snapshot: &Snapshot, packet: &[u8], transport: Transport) -> Response {
-    let (reply, bytes) = ask_raw(snapshot, packet, transport).expect("a response");
+    ask_with(snapshot, packet, &ctx(transport, 0))
+}
+
+/// The same in circumstances of the caller's.
+pub fn ask_with(snapshot: &Snapshot, packet: &[u8], ctx: &Ctx) -> Response {
+    let mut bytes = vec![0xaa; STREAM_OCTETS_MAX];
+    let Outcome::Reply(reply) = respond(snapshot, packet, ctx, &mut Out::new(&mut bytes)) else {
+        panic!("no response to {packet:02x?}");
+    };
+    bytes.truncate(reply.len);
     let response = Response::decode(&bytes).unwrap_or_else(|error| panic!("{error}: {bytes:02x?}"));
     let hickory = hickory_proto::op::Message::from_vec(&bytes).unwrap_or_else(|error| panic!("hickory: {error}: {bytes:02x?}"));
     assert_eq!(hickory.answers.len(), response.answer.len());
@@ -160,11 +191,21 @@ pub struct Response {
     pub additional: Vec<Record>,
     /// EDNS: size, version, flags.
     pub edns: Option<(u16, u8, u16)>,
+    /// Options of EDNS in order.
+    pub options: Vec<(u16, Vec<u8>)>,
     /// Octets of the message.
     pub len: usize,
 }
 
 impl Response {
+    /// The value of an EDNS option that is there once at most.
+    pub fn option(&self, code: u16) -> Option<&[u8]> {
+        let mut found = self.options.iter().filter(|(one, _)| *one == code);
+        let value = found.next().map(|(_, value)| value.as_slice());
+        assert!(found.next().is_none(), "option {code} twice");
+        value
+    }
+
     /// AA.
     pub fn aa(&self) -> bool {
         self.flags & 0x0400 != 0
@@ -189,6 +230,7 @@ impl Response {
         let question = bytes[start..reader.at].to_vec();
         let mut sections = [Vec::new(), Vec::new(), Vec::new()];
         let mut edns = None;
+        let mut options = Vec::new();
         let mut rcode = flags & 0x0f;
         for (section, count) in sections.iter_mut().zip(&counts[1..]) {
             for _ in 0..*count {
@@ -196,6 +238,14 @@ impl Response {
                 if record.rtype == Rtype::OPT {
                     rcode |= ((record.ttl >> 24) as u16) << 4;
                     edns = Some((class, (record.ttl >> 16) as u8, record.ttl as u16));
+                    let mut reader = Reader {
+                        bytes: &record.rdata,
+                        at: 0,
+                    };
+                    while reader.at < record.rdata.len() {
+                        let (code, octets) = (reader.u16()?, reader.u16()?);
+                        options.push((code, reader.take(usize::from(octets))?));
+                    }
                 } else {
                     section.push(record);
                 }
@@ -214,6 +264,7 @@ impl Response {
             authority,
             additional,
             edns,
+            options,
             len: bytes.len(),
         })
     }
