@@ -29,6 +29,7 @@
 //! | T3 shell | [`probe`] | http(s), tcp, dns, exec, postgres: timers and sockets; outcomes go to the writer |
 //! | T3 shell | [`store`] | where the ledger lives: a file; the I/O thread with group commit |
 //! | T3 shell | [`telemetry`] | metrics registry, logs, the clock |
+//! | T3 shell | [`holder`] | who holds a port, for the message of whoever wanted it |
 //! | T3 shell | [`tls`] | the server's own certificate, which follows its files |
 //! | T3 shell | [`control`] | the only writer: takes every event in order, appends, decides, compiles, publishes |
 //! | T3 shell | [`api`] | HTTP API over TCP, TLS and a Unix socket; server-sent events; `/metrics` |
@@ -77,6 +78,7 @@ pub mod config;
 pub mod control;
 pub mod dns;
 pub mod health;
+pub mod holder;
 pub mod ledger;
 pub mod model;
 pub mod node;

@@ -185,6 +185,70 @@ fn a_renewed_certificate_is_served_without_a_restart_and_a_broken_one_is_not() {
     assert!(get_tls(&site, &old, "localhost", "localhost").is_none());
 }
 
+#[test]
+fn a_taken_port_of_the_api_names_who_listens_there() {
+    let site = Site::new(SHOP);
+    let _other = std::net::TcpListener::bind(site.api).unwrap();
+    assert_eq!(site.spawn(&[]).wait_end(), Some(1));
+    let holder = format!("cannot listen on {}: ", site.api);
+    let pid = format!("(pid {}) listens there", std::process::id());
+    assert!(site.log().contains(&holder) && site.log().contains(&pid), "{}", site.log());
+}
+
+/// What `check` says of the site's config, and its exit code.
+fn check(site: &Site) -> (Option<i32>, String) {
+    let output = site.cli(&["check", "--config", site.config().to_str().unwrap()]);
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn check_looks_inside_the_files_of_the_api() {
+    let site = Site::new("");
+    write_config(
+        &site,
+        SHOP,
+        "token-file = \"tokens.toml\"\ntls = { cert = \"api.crt\", key = \"api.key\" }",
+    );
+    let text = std::fs::read_to_string(site.config()).unwrap();
+    let line = |key: &str| 1 + text.lines().position(|line| line.starts_with(key)).unwrap();
+    let at = |key: &str, column: usize| format!("pointsman.toml:{}:{column}: error: ", line(key));
+    let (token, cert, key) = (at("token-file", 14), at("tls", 16), at("tls", 33));
+
+    let (code, said) = check(&site);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains(&format!("{token}the token-file ")) && said.contains("No such file"),
+        "{said}"
+    );
+    assert!(said.contains(&cert), "{said}");
+
+    certify(&site, &["localhost"]);
+    let old_key = std::fs::read(site.path("api.key")).unwrap();
+    certify(&site, &["localhost"]);
+    std::fs::write(site.path("api.key"), old_key).unwrap();
+    std::fs::write(site.path("tokens.toml"), "[[token]]\nname = \"ada\"\nrole = \"root\"\n").unwrap();
+    let (code, said) = check(&site);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains(&key) && said.contains("it is not the key of the certificate in"),
+        "{said}"
+    );
+    assert!(
+        said.contains("unknown variant `root`") && said.contains("it is wrong here: ") && said.contains("tokens.toml:3:8"),
+        "{said}"
+    );
+
+    certify(&site, &["localhost"]);
+    std::fs::write(site.path("tokens.toml"), token_entry()).unwrap();
+    let (code, said) = check(&site);
+    assert_eq!(code, Some(0), "{said}");
+}
+
+/// A token file that is right.
+fn token_entry() -> String {
+    token("ada", "operator", "sesame")
+}
+
 /// A request over the site's socket.
 fn over_socket(site: &Site, text: &str) -> Reply {
     let stream = UnixStream::connect(site.path("api.sock")).unwrap();
@@ -219,7 +283,8 @@ fn a_socket_on_which_somebody_answers_is_not_taken_away() {
     let site = Site::new(SHOP);
     let other = UnixListener::bind(site.path("api.sock")).unwrap();
     assert_ne!(site.spawn(&[]).wait_end(), Some(0));
-    assert!(site.log().contains("another server answers there"), "{}", site.log());
+    let holder = format!("(pid {}) answers there", std::process::id());
+    assert!(site.log().contains(&holder), "{}", site.log());
     assert!(site.path("api.sock").exists());
     drop(other);
     std::fs::remove_file(site.path("api.sock")).unwrap();

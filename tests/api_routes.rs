@@ -230,6 +230,54 @@ fn drains_evacuations_and_reloads_work_and_are_refused() {
 }
 
 #[test]
+fn an_evacuation_warns_where_the_application_is_not_active() {
+    let role = "role = { json = \"/database/role\", active = \"primary\", passive = \"standby\" }\n[app.shop.paired]\niad = \"iad.example.net.\"\n[app.cart]\n";
+    let site = Site::new(&SHOP.replacen("[app.cart]\n", role, 1));
+    let (_iad, fra) = (site.region(1, true), site.region(2, false));
+    let _server = site.serve();
+    wait_health(&site, "fra", "healthy");
+    wait_for("the role of fra", || {
+        (site.name("shop.example.net.")["health"]["fra"]["observed"] == "passive").then_some(())
+    });
+    let path = "/v1/regions/iad/evacuate";
+    let body = |dry: bool| json!({ "reason": "x", "dry_run": dry, "leave": ["cart.example.net"] });
+    let tried = post(&site, path, &body(true)).expect(200);
+    let warned = tried["warnings"][0]["message"].as_str().unwrap();
+    assert!(
+        warned.starts_with("the application shop in fra says that it is passive, since "),
+        "{tried}"
+    );
+    assert!(
+        warned.ends_with("; iad.example.net., shop.example.net. lead there all the same"),
+        "{tried}"
+    );
+    let said = site.cli(&["evacuate", "iad", "--reason", "x", "--dry-run", "--leave", "cart.example.net"]);
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(
+        said.contains("says that it is passive") && said.contains("hint: promote shop in fra"),
+        "{said}"
+    );
+    let done = post(&site, path, &body(false)).expect(200);
+    assert_eq!(
+        (&done["changed"], done["warnings"].as_array().unwrap().len()),
+        (&json!(true), 1),
+        "{done}"
+    );
+    // Where the application is active there is nothing to warn of.
+    post(&site, "/v1/regions/iad/restore", &json!({ "reason": "x" })).expect(200);
+    let back = json!({ "to": "iad", "reason": "x" });
+    for name in ["shop", "iad"] {
+        post(&site, &format!("/v1/names/{name}.example.net/switch"), &back).expect(200);
+    }
+    fra.set_primary(true);
+    wait_for("the role of fra", || {
+        (site.name("shop.example.net.")["health"]["fra"]["observed"] == "active").then_some(())
+    });
+    let tried = post(&site, path, &body(true)).expect(200);
+    assert!(tried.get("warnings").is_none(), "{tried}");
+}
+
+#[test]
 fn proposals_are_listed_with_their_gates_rejected_and_approved() {
     let site = Site::new(SHOP);
     let (iad, _fra) = (site.region(1, true), site.region(2, false));

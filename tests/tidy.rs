@@ -15,11 +15,12 @@ const EDGES: &[(&str, &[&str])] = &[
     ("config", &["model", "zone"]),
     ("steering", &["model", "role"]),
     ("answer", &["model", "zone"]),
-    ("dns", &["model", "answer", "tls"]),
+    ("dns", &["model", "answer", "tls", "holder"]),
     ("probe", &["model"]),
     ("store", &["model", "ledger", "health"]),
     ("telemetry", &["model"]),
     ("tls", &[]),
+    ("holder", &[]),
     (
         "control",
         &[
@@ -39,7 +40,7 @@ const EDGES: &[(&str, &[&str])] = &[
     (
         "api",
         &[
-            "model", "health", "role", "ledger", "config", "steering", "answer", "store", "tls", "control",
+            "model", "health", "role", "ledger", "config", "steering", "answer", "store", "tls", "holder", "control",
         ],
     ),
     (

@@ -37,9 +37,16 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Binds a TCP listener.
 pub(super) async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|source| StartError::Listen { address, source })
+    TcpListener::bind(address).await.map_err(|source| {
+        let what = match (source.kind(), crate::holder::find(address, "tcp")) {
+            (std::io::ErrorKind::AddrInUse, Some(holder)) => format!("{holder} listens there; stop it, or set another `listen` in [api]"),
+            (std::io::ErrorKind::AddrInUse, None) => {
+                "another process listens there (`ss -ltnp` tells root which); stop it, or set another `listen` in [api]".to_owned()
+            }
+            _ => "set another `listen` in [api]".to_owned(),
+        };
+        StartError::Listen { address, what, source }
+    })
 }
 
 /// The connections of one listener.

@@ -26,6 +26,8 @@ mod tls;
 mod tokens;
 mod view;
 
+pub use tokens::{TokenFault, check_token_file};
+
 use crate::control::Handle;
 use listen::Connections;
 use std::net::SocketAddr;
@@ -68,10 +70,12 @@ pub(crate) struct Api {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address is taken or not ours.
-    #[error("cannot listen on {address}; see who does with `ss -ltnp`, or set `listen` in [api]")]
+    #[error("cannot listen on {address}: {what}")]
     Listen {
         /// The address.
         address: SocketAddr,
+        /// Who listens there, where that is it, and what to do.
+        what: String,
         /// Why.
         source: std::io::Error,
     },

@@ -78,7 +78,11 @@ async fn clear(path: &Path) -> Result<(), String> {
         return Err("there is something that is no socket; move it away, or set another `socket` in [api]".to_owned());
     }
     match UnixStream::connect(path).await {
-        Ok(_) => Err("another server answers there; stop it, or set another `socket` in [api]".to_owned()),
+        Ok(stream) => {
+            let pid = stream.peer_cred().ok().and_then(|peer| u32::try_from(peer.pid()?).ok());
+            let holder = pid.map_or_else(|| "another server".to_owned(), crate::holder::process_named);
+            Err(format!("{holder} answers there; stop it, or set another `socket` in [api]"))
+        }
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => std::fs::remove_file(path).map_err(|error| error.to_string()),
         Err(error) => Err(format!("whether another server answers there is unclear: {error}")),
     }

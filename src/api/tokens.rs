@@ -76,7 +76,7 @@ impl Tokens {
             what,
         };
         let stamp = stamp(path).await;
-        let tokens = read(path).await.map_err(fault)?;
+        let tokens = read(path).await.map_err(|error| fault(error.to_string()))?;
         Ok(Tokens {
             path: path.to_owned(),
             known: ArcSwap::from_pointee(Known { stamp, tokens }),
@@ -130,34 +130,75 @@ async fn stamp(path: &Path) -> Option<Stamp> {
     ))
 }
 
+/// Why a token file cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenFault {
+    /// Line and column, where the file can be read that far.
+    pub at: Option<(usize, usize)>,
+    /// What is wrong. Never a line of the file: a token that was written instead of its hash would be in the log.
+    pub what: String,
+}
+
+impl std::fmt::Display for TokenFault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.at {
+            Some((line, column)) => write!(f, "{} (line {line}, column {column})", self.what),
+            None => f.write_str(&self.what),
+        }
+    }
+}
+
+impl From<String> for TokenFault {
+    fn from(what: String) -> TokenFault {
+        TokenFault { at: None, what }
+    }
+}
+
+/// Whether a token file can be used, for `check`.
+///
+/// # Errors
+/// What is wrong with it, and where.
+pub fn check_token_file(path: &Path) -> Result<(), TokenFault> {
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    parse(&text).map(drop)
+}
+
 /// Reads and checks a token file.
-async fn read(path: &Path) -> Result<Vec<Token>, String> {
+async fn read(path: &Path) -> Result<Vec<Token>, TokenFault> {
     let text = tokio::fs::read_to_string(path).await.map_err(|error| error.to_string())?;
     parse(&text)
 }
 
 /// Checks the text of a token file.
-fn parse(text: &str) -> Result<Vec<Token>, String> {
-    let file: TokenFile = toml::from_str(text).map_err(|error| error.to_string())?;
+fn parse(text: &str) -> Result<Vec<Token>, TokenFault> {
+    let file: TokenFile = toml::from_str(text).map_err(|error| TokenFault {
+        at: error.span().map(|span| place(text, span.start)),
+        what: error.message().to_owned(),
+    })?;
     let (mut names, mut hashes) = (BTreeSet::new(), BTreeSet::new());
     for token in &file.token {
         if token.name.trim().is_empty() || token.name.contains(char::is_control) {
-            return Err(format!("{:?} is no name of a token: it goes into the ledger", token.name));
+            return Err(format!("{:?} is no name of a token: it goes into the ledger", token.name).into());
         }
         if !names.insert(token.name.as_str()) {
-            return Err(format!(
-                "two tokens are named {:?}; names tell in the ledger who it was",
-                token.name
-            ));
+            return Err(format!("two tokens are named {:?}; names tell in the ledger who it was", token.name).into());
         }
         if !hashes.insert(token.sha256.octets()) {
-            return Err(format!("the token of {:?} is somebody else's too", token.name));
+            return Err(format!("the token of {:?} is somebody else's too", token.name).into());
         }
     }
     if file.token.is_empty() {
-        return Err("it has no [[token]]".to_owned());
+        return Err("it has no [[token]]".to_owned().into());
     }
     Ok(file.token)
+}
+
+/// Line and column of an offset, both from 1, the column in characters.
+fn place(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or(text);
+    let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+    let column = before.get(line_start..).map_or(0, |line| line.chars().count());
+    (before.matches('\n').count() + 1, column + 1)
 }
 
 #[cfg(test)]
@@ -193,9 +234,20 @@ mod tests {
             ),
         ];
         for (text, part) in wrong {
-            let error = parse(&text).unwrap_err();
+            let error = parse(&text).unwrap_err().to_string();
             assert!(error.contains(part), "{error}\nof {text}");
         }
+    }
+
+    #[test]
+    fn a_fault_has_its_place_and_never_shows_the_line() {
+        let text = "[[token]]\nname = \"ada\"\nrole = \"operator\"\nsha256 = \"open-sesame\"\n";
+        let fault = parse(text).unwrap_err();
+        assert_eq!(fault.at, Some((4, 10)));
+        assert!(!fault.to_string().contains("sesame"), "{fault}");
+        let fault = parse("[[token]]\nsha256 = open-sesame\n").unwrap_err();
+        assert_eq!(fault.at.unwrap().0, 2);
+        assert!(!fault.to_string().contains("sesame"), "{fault}");
     }
 
     #[tokio::test]

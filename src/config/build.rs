@@ -88,9 +88,9 @@ fn build_api(spec: &ApiSpec, folder: &Path) -> Option<ApiConfig> {
         listen: spec.listen.as_ref().map_or_else(default_api_listen, |listen| listen.value),
         socket: spec.socket.as_ref().map(|socket| folder.join(&socket.value)),
         token_file: spec.token_file.as_ref().map(|file| folder.join(&file.value)),
-        tls: spec.tls.as_ref().map(|tls| TlsFiles {
-            cert: folder.join(&tls.value.0),
-            key: folder.join(&tls.value.1),
+        tls: spec.tls.as_ref().map(|(cert, key)| TlsFiles {
+            cert: folder.join(&cert.value),
+            key: folder.join(&key.value),
         }),
         allow_plaintext: spec.allow_plaintext.as_ref().is_some_and(|allow| allow.value),
         metrics_names_max,

@@ -19,8 +19,10 @@ pub enum Place {
     Name(Name),
     /// `token-file` of `[api]`.
     TokenFile,
-    /// `tls` of `[api]`.
-    Tls,
+    /// `cert` of `tls` of `[api]`.
+    TlsCert,
+    /// `key` of `tls` of `[api]`.
+    TlsKey,
     /// A probe of an application, by its number from 0.
     Probe(AppId, usize),
 }
@@ -58,8 +60,9 @@ impl Places {
         if let Some(file) = &spec.api.token_file {
             add(Place::TokenFile, file.span);
         }
-        if let Some(tls) = &spec.api.tls {
-            add(Place::Tls, tls.span);
+        if let Some((cert, key)) = &spec.api.tls {
+            add(Place::TlsCert, cert.span);
+            add(Place::TlsKey, key.span);
         }
         Places { source, found }
     }

@@ -63,7 +63,7 @@ pub(super) struct ApiSpec {
     /// `token-file`.
     pub(super) token_file: Option<At<String>>,
     /// `tls`, certificate and key; true when it was there but wrong.
-    pub(super) tls: Option<At<(String, String)>>,
+    pub(super) tls: Option<(At<String>, At<String>)>,
     /// Whether `tls` was there but wrong, so that nobody is told to add it.
     pub(super) tls_bad: bool,
     /// `allow-plaintext`.
@@ -245,7 +245,7 @@ fn read_api(root: &mut Table<'_>, findings: &mut Findings<'_>) -> ApiSpec {
         let cert = tls.required(findings, "cert", "cert = \"api.crt\"", value::path);
         let key = tls.required(findings, "key", "key = \"api.key\"", value::path);
         tls.finish(findings);
-        cert.zip(key).map(|(cert, key)| At::new((cert.value, key.value), span))
+        cert.zip(key)
     });
     let spec = ApiSpec {
         listen: table.value(findings, "listen", value::socket_address),

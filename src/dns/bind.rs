@@ -1,8 +1,9 @@
 //! Binding: the addresses checked and taken, before anything is answered.
 
 use super::stats::Stats;
-use super::{Running, holder, lane, tcp};
+use super::{Running, lane, tcp};
 use crate::answer::{Snapshot, Transport};
+use crate::holder;
 use arc_swap::ArcSwap;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io;

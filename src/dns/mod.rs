@@ -16,7 +16,6 @@
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod batch;
 mod bind;
-mod holder;
 mod lane;
 mod stats;
 mod tcp;

@@ -3,9 +3,10 @@
 //! Prints every finding with its place; when nothing is wrong, for each steered name the worst-case time from a failure
 //! to clients, so that intervals, counts and TTLs can be judged before the night when they matter.
 
-use crate::config::Loaded;
+use crate::config::{Loaded, Place};
 use crate::control::load;
-use crate::steering;
+use crate::model::{Diagnostic, Location};
+use crate::{api, steering, tls};
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -24,7 +25,7 @@ pub struct CheckOptions {
 /// When the output cannot be written.
 pub fn check(options: &CheckOptions, out: &mut dyn Write, err: &mut dyn Write) -> std::io::Result<bool> {
     let (findings, loaded) = match load(&options.config) {
-        Ok(loaded) => (loaded.warnings.clone(), Some(loaded)),
+        Ok(loaded) => judge_api_files(loaded),
         Err(findings) => (findings, None),
     };
     if options.json {
@@ -50,6 +51,35 @@ pub fn check(options: &CheckOptions, out: &mut dyn Write, err: &mut dyn Write) -
     };
     print_summary(&loaded, warnings, out)?;
     Ok(true)
+}
+
+/// Looks inside the files of the API as a start does; what is wrong with them is an error, since the start would fail.
+fn judge_api_files(loaded: Loaded) -> (Vec<Diagnostic>, Option<Loaded>) {
+    let (api, places) = (&loaded.config.api, &loaded.places);
+    let mut errors = Vec::new();
+    if let Some(path) = &api.token_file
+        && let Err(fault) = api::check_token_file(path)
+    {
+        let message = format!("the token-file {} cannot be used: {}", path.display(), fault.what);
+        let mut finding = places.put(&Place::TokenFile, Diagnostic::error(None, message));
+        if let Some((line, column)) = fault.at {
+            let file = path.display().to_string();
+            finding = finding.related(Location { file, line, column }, "it is wrong here");
+        }
+        errors.push(finding);
+    }
+    if let Some(files) = &api.tls
+        && let Err(fault) = tls::read(&files.cert, &files.key)
+    {
+        let place = match fault.part {
+            tls::Part::Certificate => Place::TlsCert,
+            tls::Part::Key => Place::TlsKey,
+        };
+        errors.push(places.put(&place, Diagnostic::error(None, fault.to_string())));
+    }
+    let is_fine = errors.is_empty();
+    errors.extend(loaded.warnings.iter().cloned());
+    (errors, is_fine.then_some(loaded))
 }
 
 /// The worst case of every application, as JSON.

@@ -1,12 +1,13 @@
 //! Who holds a port: `/proc/net` gives the socket's inode, `/proc/*/fd` the process that has it open.
 //!
-//! Only for the error message at start; what cannot be read (other systems, other users' processes) is left out.
+//! Only for the error message at start, of every listener of the node; what cannot be read (other systems, other users'
+//! processes) is left out.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// The process that holds an address, as `nsd (pid 4711)`; none when it cannot be found out.
-pub(super) fn find(address: SocketAddr, transport: &str) -> Option<String> {
+/// The process that holds an address over `tcp` or `udp`, as `nsd (pid 4711)`; none when it cannot be found out.
+pub fn find(address: SocketAddr, transport: &str) -> Option<String> {
     let inode = ["", "6"].iter().find_map(|family| {
         let table = fs::read_to_string(format!("/proc/net/{transport}{family}")).ok()?;
         table.lines().skip(1).find_map(|line| inode_of(line, address))
@@ -24,11 +25,18 @@ pub(super) fn find(address: SocketAddr, transport: &str) -> Option<String> {
             .flatten()
             .any(|file| fs::read_link(file.path()).is_ok_and(|target| target.as_os_str() == link.as_str()));
         if holds {
-            let program = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-            return Some(format!("{} (pid {pid})", program.trim()));
+            return pid.parse().ok().map(process_named);
         }
     }
     None
+}
+
+/// A process as `nsd (pid 4711)`, as far as its program can be found out.
+pub fn process_named(pid: u32) -> String {
+    match fs::read_to_string(format!("/proc/{pid}/comm")) {
+        Ok(program) => format!("{} (pid {pid})", program.trim()),
+        Err(_) => format!("pid {pid}"),
+    }
 }
 
 /// The inode in a line of `/proc/net/udp` and its kin, if its local address stands in the way of `address`.
