@@ -331,15 +331,34 @@ fn evidence_that_stops_is_unknown_and_moves_nothing() {
     wait_health(&site, "fra", "healthy");
     wait_reason(&site, "healthy");
 
-    // Programs of somebody else that never end take every place there is for programs, so these probes run no more.
+    // Programs of somebody else that never end take that application's share and no more: these probes go on.
     let hogs: Vec<String> = (1..=80).map(|n| format!("\"127.9.0.{n}\"")).collect();
+    let times = "interval = \"120s\"\ntimeout = \"119s\"";
     let hog = format!(
         "[app.hog]\nname = \"hog.example.net.\"\nregions = [\"iad\"]\n[app.hog.endpoints]\niad = [{}]\n{}",
         hogs.join(", "),
-        probe("hog", "\"/bin/sleep\", \"120\"", "interval = \"120s\"\ntimeout = \"119s\"")
+        probe("hog", "\"/bin/sleep\", \"120\"", times)
     );
+    let runs = || {
+        let series = |region, n| {
+            format!("pointsman_probe_duration_seconds_count{{app=\"shop\",endpoint=\"127.0.{n}.1\",kind=\"exec\",region=\"{region}\"}}")
+        };
+        let of = |region, n| metric(&site, &series(region, n)).unwrap_or_default();
+        of("iad", 1).min(of("fra", 2))
+    };
     site.write_config(&format!("{checked}{hog}"));
     site.cli_code(0, &["reload", "--reason", "a greedy neighbour"]);
+    let before = runs();
+    wait_for("probes beside a greedy neighbour", || (runs() >= before + 5.0).then_some(()));
+    wait_reason(&site, "healthy");
+
+    // Its own programs that never end take the whole of its share, so its probes run no more.
+    let times = format!("{times}\nmonitoring-only = true");
+    let own: String = (0..40)
+        .map(|n| probe("shop", &format!("\"/bin/sleep\", \"120\", \"{n}\""), &times))
+        .collect();
+    site.write_config(&format!("{checked}{own}"));
+    site.cli_code(0, &["reload", "--force", "--reason", "greedy itself"]);
     let seq = site.json(&["status", "--json"])["seq"].clone();
     for region in ["iad", "fra"] {
         wait_health(&site, region, "unknown");

@@ -40,6 +40,7 @@ pub(super) fn run(spec: &Spec, findings: &mut Findings<'_>) {
         failback_delay_covers_a_rise(app, findings);
         for probe in &app.probes {
             timeout_is_shorter_than_interval(probe, findings);
+            recheck_interval_is_between(probe, findings);
             stale_after_outlasts_an_outcome(probe, findings);
         }
     }
@@ -521,6 +522,34 @@ fn timeout_is_shorter_than_interval(probe: &ProbeEntry, findings: &mut Findings<
         (None, Some(_)) => note.hint("the default timeout is 2s"),
         _ => note.hint("the default interval is 5s"),
     };
+}
+
+/// Runs after a failure follow faster than the others, and not before the one before is over: the worst case counts on it.
+fn recheck_interval_is_between(probe: &ProbeEntry, findings: &mut Findings<'_>) {
+    let Some(recheck) = &probe.recheck_interval else { return };
+    let shown = show_duration(recheck.value);
+    let (timeout, interval) = (probe.timeout(), probe.interval());
+    if recheck.value > interval {
+        let message = format!(
+            "the recheck-interval of {shown} must not be longer than the interval of {}",
+            show_duration(interval)
+        );
+        let note = findings.error(recheck.span, message);
+        match &probe.interval {
+            Some(interval) => note.related(interval.span, "the interval is here"),
+            None => note.hint("the default interval is 5s"),
+        };
+    } else if recheck.value < timeout {
+        let message = format!(
+            "the recheck-interval of {shown} must not be shorter than the timeout of {}: a run that hangs would not be over",
+            show_duration(timeout)
+        );
+        let note = findings.error(recheck.span, message);
+        match &probe.timeout {
+            Some(timeout) => note.related(timeout.span, "the timeout is here"),
+            None => note.hint("the default timeout is 2s; write a shorter one beside it"),
+        };
+    }
 }
 
 /// Evidence lives at least until the next outcome can be there; else `fall` could never be counted to.

@@ -103,6 +103,10 @@ pub const KEYS: &[(&str, &str)] = &[
         "time from one start to the next, before jitter; default \"5s\"; from 100ms to 1d",
     ),
     (
+        "probe.recheck-interval",
+        "the same from the first failure until fall or rise is reached; from the timeout up to the interval; default as ever",
+    ),
+    (
         "probe.timeout",
         "longest time one run may take; default \"2s\"; shorter than interval",
     ),

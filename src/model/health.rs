@@ -197,6 +197,9 @@ pub struct Outcome {
     /// How much later than planned its timer fired: the prober's own delay, whatever the peer does. What a run waits
     /// for its turn behind other runs is not in it.
     pub late: Duration,
+    /// Starts since the run before that did not come when planned, because that run took longer or because too many were
+    /// under way. They are not made up for.
+    pub overruns: u32,
     /// Whether it passed.
     pub result: Result<(), Failure>,
     /// What the application said it is; none when this probe does not report it or could not.
@@ -215,6 +218,7 @@ impl Outcome {
             at,
             took,
             late: Duration::ZERO,
+            overruns: 0,
             result,
             observed: None,
             note: String::new(),

@@ -19,6 +19,8 @@ pub struct ProbeSpec {
     pub kind: ProbeKind,
     /// Time from one start to the next, before jitter (see [`JITTER`]).
     pub interval: Duration,
+    /// The same from the first failure until there is a verdict; none: as ever. From the timeout up to the interval.
+    pub recheck_interval: Option<Duration>,
     /// Longest time one run may take; shorter than the interval.
     pub timeout: Duration,
     /// Failures that make it unhealthy, at least 1.
@@ -44,6 +46,7 @@ impl ProbeSpec {
         ProbeSpec {
             kind,
             interval,
+            recheck_interval: None,
             timeout,
             fall: 3,
             rise: 2,

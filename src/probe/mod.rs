@@ -6,7 +6,10 @@
 //! | file | what |
 //! |---|---|
 //! | `prober` | the set of tasks = f(config, addresses of host names) |
-//! | `task` | one target: when to run, the time limit, the gate through which outcomes go |
+//! | `plan` | pure: each target's place in the interval |
+//! | `pace` | pure: when a target runs next |
+//! | `limits` | what may be used at the same time: descriptors, addresses, local ports, programs |
+//! | `task` | one target: waits, runs within the time limit, the gate through which outcomes go |
 //! | `lookup` | one host name: when to look it up, what to keep when that fails |
 //! | `http`, `tcp`, `dns`, `exec`, `postgres` | one kind each, behind the trait `Kind` |
 //! | `judge` | what a run saw against what is expected |
@@ -22,7 +25,10 @@ mod dns;
 mod exec;
 mod http;
 mod judge;
+mod limits;
 mod lookup;
+mod pace;
+mod plan;
 mod postgres;
 mod prober;
 mod task;
@@ -105,11 +111,28 @@ impl Stage {
 /// A run under way. Dropping it ends the run and frees all that it holds.
 type RunFuture<'a> = Pin<Box<dyn Future<Output = Found> + Send + 'a>>;
 
+/// Resolves when a kept connection is lost.
+type LostFuture<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
 /// One kind of probe at one address. It may keep things between runs, such as a connection. It need not
 /// watch the time: the caller drops the run at its limit.
 trait Kind: Send {
     /// One run.
     fn run<'a>(&'a mut self, stage: &'a Stage) -> RunFuture<'a>;
+
+    /// Asked between runs: resolves, once, when a connection that is kept gets lost. The caller then runs the probe soon.
+    /// Dropped and asked anew as often as the caller likes.
+    fn lost(&mut self) -> LostFuture<'_> {
+        Box::pin(std::future::pending())
+    }
+
+    /// Whether a connection is kept for the next run, so that this one needs no new one.
+    fn keeps(&self) -> bool {
+        false
+    }
+
+    /// Gives up what is kept: there are too many open.
+    fn release(&mut self) {}
 }
 
 /// Runs a probe once, now, at one address; a connection is not kept. `origin` as in [`Prober::start`].

@@ -1,32 +1,30 @@
 //! The set of tasks: exactly what the config and the addresses of host names ask for.
 //!
 //! A target is what [`ProbeTarget`] says together with its [`ProbeSpec`]: if either changes, the old task is
-//! stopped and a new one starts. One task a target, asleep between runs on one timer wheel: measured, 2 KiB
-//! each, and 30 KiB where http keeps a connection, so ten thousand targets take 20 MiB to 300 MiB; each kept
-//! connection also needs a descriptor. The first runs of many new targets are spread, a millisecond each, over at most
-//! one interval; a few start at once, since the first knowledge matters most.
+//! stopped and a new one starts. One task a target, asleep between runs on one timer wheel. When the targets of an
+//! application change, their places in the interval are dealt anew (`plan`), and tasks that go on move there with their
+//! next start. Applications that are new at the same time begin one after the other, a millisecond a target and over at
+//! most one interval; few begin at once.
 
+use super::limits::{Budget, Limits};
 use super::lookup::{self, HostKey, Lookup, SystemLookup};
-use super::task::{self, Common, Gate, Random};
+use super::plan::{self, Slot};
+use super::task::{self, Common, Gate, Job, Plan};
 use super::tls::Trust;
 use super::{Kind, ProbeEvent, kind};
-use crate::model::{App, Endpoint, Fleet, Mono, ProbeSpec, ProbeTarget};
+use crate::model::{App, AppId, Endpoint, Fleet, Mono, ProbeKind, ProbeSpec, ProbeTarget};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-/// Most runs under way at the same time; further ones wait. Bounds descriptors and memory.
-const RUNS_MAX: usize = 1024;
-/// Most programs under way at the same time.
-const PROGRAMS_MAX: usize = 64;
 /// Least delay before a first run, so that its outcome is later than the config in every book.
 const FIRST_RUN_AFTER: Duration = Duration::from_millis(20);
-/// What each new target adds to the time over which first runs are spread.
+/// By how much each new target delays the first runs of the applications after its own.
 const SPREAD_PER_TARGET: Duration = Duration::from_millis(1);
 
 /// Runs the probes of a fleet. Dropping it stops them all.
@@ -54,26 +52,41 @@ pub(super) struct Shared {
 /// Makes a kind at a target; tests make up others.
 pub(super) type Kinds = Box<dyn Fn(&ProbeSpec, &ProbeTarget, &Arc<Trust>) -> Box<dyn Kind> + Send + Sync>;
 
+/// Every target of each application with its probe.
+type Wanted = BTreeMap<AppId, BTreeMap<ProbeTarget, Arc<ProbeSpec>>>;
+
 /// What runs now.
 #[derive(Default)]
 struct Set {
     /// The config.
     fleet: Fleet,
     /// One task a target.
-    targets: HashMap<ProbeTarget, (ProbeSpec, Task)>,
+    targets: HashMap<ProbeTarget, Task>,
+    /// What the slots of each application count from, and how many targets they were dealt to.
+    dealt: HashMap<AppId, (Instant, usize)>,
     /// One task a host name, with the interval of its look-ups and what it last resolved to.
-    hosts: BTreeMap<HostKey, (Duration, Vec<IpAddr>, Task)>,
+    hosts: BTreeMap<HostKey, (Duration, Vec<IpAddr>, Stop)>,
 }
 
-/// A task that can be stopped. Once `stop` returned, nothing more comes from it.
+/// A target that is being probed.
 struct Task {
+    /// The probe.
+    spec: Arc<ProbeSpec>,
+    /// When it runs.
+    plan: Arc<Mutex<Plan>>,
+    /// Ends it.
+    _stop: Stop,
+}
+
+/// Stops a task when it goes. Once it is gone, nothing more comes from the task.
+struct Stop {
     /// What its events pass.
     gate: Arc<Gate>,
     /// Ends it.
     abort: AbortHandle,
 }
 
-impl Drop for Task {
+impl Drop for Stop {
     fn drop(&mut self) {
         self.gate.shut();
         self.abort.abort();
@@ -103,8 +116,7 @@ impl Prober {
         let common = Common {
             events,
             origin: origin.into(),
-            runs: Semaphore::new(RUNS_MAX),
-            programs: Semaphore::new(PROGRAMS_MAX),
+            limits: Limits::new(Budget::of_process()),
         };
         let shared = Shared {
             common: Arc::new(common),
@@ -126,6 +138,7 @@ impl Prober {
         set.fleet = fleet.clone();
         self.shared.set_hosts(&mut set);
         self.shared.set_targets(&mut set);
+        self.shared.warn_of_too_many(&set);
     }
 
     /// The clock that outcomes are stamped with.
@@ -145,6 +158,7 @@ impl Drop for Prober {
         set.fleet = Fleet::default();
         set.hosts.clear();
         set.targets.clear();
+        set.dealt.clear();
     }
 }
 
@@ -185,34 +199,143 @@ impl Shared {
                 interval,
             );
             let abort = self.runtime.spawn(watch).abort_handle();
-            set.hosts.insert(key, (interval, addresses, Task { gate, abort }));
+            set.hosts.insert(key, (interval, addresses, Stop { gate, abort }));
         }
     }
 
     /// Makes the probes what the config and the addresses say.
     fn set_targets(&self, set: &mut Set) {
         let wanted = wanted(set);
-        set.targets.retain(|target, (spec, _)| wanted.get(target) == Some(spec));
-        let mut new: Vec<(ProbeTarget, ProbeSpec)> = wanted.into_iter().filter(|(target, _)| !set.targets.contains_key(target)).collect();
-        // So that an application's probes do not stand beside each other in time.
-        let mut random = Random::new();
-        let spread = SPREAD_PER_TARGET.saturating_mul(u32::try_from(new.len()).unwrap_or(u32::MAX));
-        for (target, spec) in new.drain(..) {
-            let delay = FIRST_RUN_AFTER + spread.min(spec.interval).mul_f64(random.unit());
-            let gate = Arc::new(Gate::default());
-            let kind = (self.kinds)(&spec, &target, &self.trust);
-            let watch = task::watch(
-                Arc::clone(&self.common),
-                Arc::clone(&gate),
-                spec.clone(),
-                target.clone(),
-                kind,
-                delay,
-            );
-            let abort = self.runtime.spawn(watch).abort_handle();
-            set.targets.insert(target, (spec, Task { gate, abort }));
+        set.targets.retain(|target, task| {
+            let spec = wanted.get(&target.app).and_then(|targets| targets.get(target));
+            spec.is_some_and(|spec| *spec == task.spec)
+        });
+        set.dealt.retain(|app, _| wanted.contains_key(app));
+        let is_new = |set: &Set, target: &ProbeTarget| !set.targets.contains_key(target);
+        let new: usize = wanted
+            .values()
+            .flat_map(BTreeMap::keys)
+            .filter(|target| is_new(set, target))
+            .count();
+        let mut before = 0;
+        for (app, targets) in wanted {
+            let own = targets.keys().filter(|target| is_new(set, target)).count();
+            if own > 0 || set.dealt.get(&app).is_none_or(|(_, count)| *count != targets.len()) {
+                self.deal(set, &app, targets, own, before as f64 / new.max(1) as f64, before);
+            }
+            before += own;
         }
     }
+
+    /// Deals the slots of an application's targets, `new` of which start here; `before` targets of other applications
+    /// start too, which is this `share` of all.
+    fn deal(&self, set: &mut Set, app: &AppId, targets: BTreeMap<ProbeTarget, Arc<ProbeSpec>>, new: usize, share: f64, before: usize) {
+        let intervals: Vec<Duration> = targets.values().map(|spec| spec.interval).collect();
+        let offset = offset(app);
+        let slots = plan::deal(&intervals, offset);
+        let begin = Instant::now() + FIRST_RUN_AFTER + delay(&slots, before, share);
+        // Those that go on keep what they count from, so that a reload moves them as little as possible.
+        let known = set.dealt.get(app).map(|(epoch, _)| *epoch).filter(|_| new < targets.len());
+        let epoch = known.unwrap_or(begin);
+        set.dealt.insert(app.clone(), (epoch, targets.len()));
+        let is_new: Vec<bool> = targets.keys().map(|target| !set.targets.contains_key(target)).collect();
+        // Beside others the new ones begin among themselves, not where they would have if all began.
+        let fresh: Vec<Duration> = intervals
+            .iter()
+            .zip(&is_new)
+            .filter(|(_, new)| **new)
+            .map(|(interval, _)| *interval)
+            .collect();
+        let mut firsts = plan::deal(&fresh, offset).into_iter().map(|slot| begin + slot.first);
+        for (((target, spec), slot), is_new) in targets.into_iter().zip(slots).zip(is_new) {
+            let plan = Plan { epoch, slot };
+            if is_new {
+                let first = firsts.next().unwrap_or(begin);
+                let task = self.start(spec, &target, plan, first);
+                set.targets.insert(target, task);
+            } else if let Some(task) = set.targets.get(&target) {
+                *task.plan.lock().unwrap_or_else(PoisonError::into_inner) = plan;
+            }
+        }
+    }
+
+    /// Starts to probe a target.
+    fn start(&self, spec: Arc<ProbeSpec>, target: &ProbeTarget, plan: Plan, first: Instant) -> Task {
+        let gate = Arc::new(Gate::default());
+        let plan = Arc::new(Mutex::new(plan));
+        let limits = &self.common.limits;
+        let claim = match spec.kind {
+            ProbeKind::Exec(_) => limits.program(&target.app),
+            _ => limits.network(target.address),
+        };
+        let job = Job {
+            common: Arc::clone(&self.common),
+            gate: Arc::clone(&gate),
+            plan: Arc::clone(&plan),
+            spec: Arc::clone(&spec),
+            target: target.clone(),
+            claim,
+        };
+        let kind = (self.kinds)(&spec, target, &self.trust);
+        let abort = self.runtime.spawn(task::watch(job, kind, first)).abort_handle();
+        Task {
+            spec,
+            plan,
+            _stop: Stop { gate, abort },
+        }
+    }
+
+    /// Says when the config asks for more than there is.
+    fn warn_of_too_many(&self, set: &Set) {
+        let budget = &self.common.limits.budget;
+        let keeping = set
+            .targets
+            .values()
+            .filter(|task| matches!(task.spec.kind, ProbeKind::Http(_)))
+            .count();
+        if keeping > budget.kept {
+            tracing::warn!(
+                probes = keeping,
+                kept = budget.kept,
+                descriptors = budget.descriptors,
+                "more probes than connections that can be kept: the rest connects anew at each run. Raise the limit of open files \
+                 (LimitNOFILE= of the unit, ulimit -n) to {} or more",
+                budget.descriptors.saturating_add(keeping - budget.kept)
+            );
+        }
+        // Load by time limits is what hanging targets cause; by intervals alone nothing can be said of how long runs take.
+        let hanging: f64 = set
+            .targets
+            .values()
+            .map(|task| task.spec.timeout.as_secs_f64() / task.spec.interval.as_secs_f64())
+            .sum();
+        if hanging > budget.runs as f64 {
+            tracing::warn!(
+                runs = hanging.ceil(),
+                limit = budget.runs,
+                descriptors = budget.descriptors,
+                "if every probe ran into its timeout, more runs would be under way than may be: they would start late"
+            );
+        }
+    }
+}
+
+/// How much later than others an application begins: after the targets before it, within the interval.
+fn delay(slots: &[Slot], before: usize, share: f64) -> Duration {
+    let shortest = slots.iter().map(|slot| slot.interval).min().unwrap_or_default();
+    let own = slots.iter().map(|slot| slot.first).max().unwrap_or_default();
+    let one_by_one = SPREAD_PER_TARGET.saturating_mul(u32::try_from(before).unwrap_or(u32::MAX));
+    one_by_one.min(shortest.saturating_sub(own).mul_f64(share.clamp(0.0, 1.0)))
+}
+
+/// Tells applications apart, from 0 up to 1 (FNV-1a): the same at each start, whatever else is configured.
+fn offset(app: &AppId) -> f64 {
+    let octets = app.as_str().bytes();
+    let hash = octets.fold(0xcbf2_9ce4_8422_2325_u64, |hash, octet| {
+        (hash ^ u64::from(octet)).wrapping_mul(0x0100_0000_01b3)
+    });
+    // 53 bits fit exactly.
+    (hash >> 11) as f64 / (1_u64 << 53) as f64
 }
 
 /// Host names of an application with the interval of their look-ups: that of its most frequent probe.
@@ -237,9 +360,11 @@ fn hosts(app: &App) -> Vec<(HostKey, Duration)> {
 }
 
 /// Every target of the config at the addresses known now.
-fn wanted(set: &Set) -> HashMap<ProbeTarget, ProbeSpec> {
-    let mut wanted = HashMap::new();
+fn wanted(set: &Set) -> Wanted {
+    let mut wanted = Wanted::new();
     for app in set.fleet.apps.values() {
+        let specs: Vec<Arc<ProbeSpec>> = app.probes.iter().cloned().map(Arc::new).collect();
+        let mut targets = BTreeMap::new();
         for (region, endpoints) in app.endpoints.iter().filter(|(region, _)| app.regions.contains(region)) {
             for endpoint in endpoints {
                 let addresses: BTreeSet<IpAddr> = match endpoint {
@@ -250,15 +375,13 @@ fn wanted(set: &Set) -> HashMap<ProbeTarget, ProbeSpec> {
                             region: region.clone(),
                             host: host.clone(),
                         };
-                        set.hosts
-                            .get(&key)
-                            .map(|(_, addresses, _)| addresses.iter().copied().collect())
-                            .unwrap_or_default()
+                        let known = set.hosts.get(&key).map(|(_, addresses, _)| addresses.iter().copied().collect());
+                        known.unwrap_or_default()
                     }
                 };
                 for (address, (probe, spec)) in addresses
                     .iter()
-                    .flat_map(|address| app.probes.iter().enumerate().map(move |one| (address, one)))
+                    .flat_map(|address| specs.iter().enumerate().map(move |one| (address, one)))
                 {
                     let target = ProbeTarget {
                         app: app.id.clone(),
@@ -267,9 +390,12 @@ fn wanted(set: &Set) -> HashMap<ProbeTarget, ProbeSpec> {
                         address: *address,
                         probe,
                     };
-                    wanted.insert(target, spec.clone());
+                    targets.insert(target, Arc::clone(spec));
                 }
             }
+        }
+        if !targets.is_empty() {
+            wanted.insert(app.id.clone(), targets);
         }
     }
     wanted

@@ -1,13 +1,19 @@
-//! One probe at one address: when it runs, how long it may take, and the gate through which its outcome goes.
+//! One probe at one address: it waits for its start and for its turn, runs within its limit, and tells the outcome.
 
 use super::judge::{Judged, judge};
+use super::limits::{Claim, Limits};
+use super::pace::{self, Count};
+use super::plan::Slot;
 use super::words::failure;
 use super::{Found, Kind, ProbeEvent, Stage};
 use crate::model::{FailReason, JITTER, Mono, Outcome, ProbeKind, ProbeSpec, ProbeTarget, show_duration};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::Instant;
+
+/// Least time from one start to the next when a kept connection is lost, where no `recheck-interval` is given.
+const AFTER_LOSS_MIN: Duration = Duration::from_secs(1);
 
 /// What every task shares.
 #[derive(Debug)]
@@ -16,10 +22,8 @@ pub(super) struct Common {
     pub events: mpsc::Sender<ProbeEvent>,
     /// What [`Mono::ORIGIN`] is on the clock.
     pub origin: Instant,
-    /// Bounds the runs under way.
-    pub runs: Semaphore,
-    /// Bounds the programs under way.
-    pub programs: Semaphore,
+    /// What may be used at the same time.
+    pub limits: Limits,
 }
 
 impl Common {
@@ -52,41 +56,118 @@ impl Gate {
     }
 }
 
-/// Runs a probe for ever: first after `delay`, then from start to start an interval with jitter. A run that
-/// starts late, because too many are under way, delays the next ones; none is made up for.
-pub(super) async fn watch(
-    common: Arc<Common>,
-    gate: Arc<Gate>,
-    spec: ProbeSpec,
-    target: ProbeTarget,
-    mut kind: Box<dyn Kind>,
-    delay: Duration,
-) {
+/// When a task is to run, as last dealt.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Plan {
+    /// What the slot counts from.
+    pub epoch: Instant,
+    /// Its slot.
+    pub slot: Slot,
+}
+
+/// A probe at an address, and all that it needs.
+pub(super) struct Job {
+    /// What every task shares.
+    pub common: Arc<Common>,
+    /// What its events pass.
+    pub gate: Arc<Gate>,
+    /// When it runs; dealt anew when targets of its application come or go.
+    pub plan: Arc<Mutex<Plan>>,
+    /// The probe.
+    pub spec: Arc<ProbeSpec>,
+    /// The target.
+    pub target: ProbeTarget,
+    /// With what it asks for its turn.
+    pub claim: Claim,
+}
+
+/// Runs a probe for ever, first at `first`.
+pub(super) async fn watch(job: Job, mut kind: Box<dyn Kind>, first: Instant) {
     let mut random = Random::new();
-    let mut next = Instant::now() + delay;
+    let mut count = Count::default();
+    let mut kept: Option<OwnedSemaphorePermit> = None;
+    let mut missed = 0;
+    tokio::time::sleep_until(first).await;
+    let mut planned = first;
     loop {
-        tokio::time::sleep_until(next).await;
-        let late = Instant::now().saturating_duration_since(next);
-        // First the narrower one, so that programs that wait do not hold up the other kinds.
-        let program = match spec.kind {
-            ProbeKind::Exec(_) => common.programs.acquire().await.ok(),
-            _ => None,
-        };
-        let Ok(permit) = common.runs.acquire().await else {
+        let late = Instant::now().saturating_duration_since(planned);
+        let Some(turn) = job.common.limits.turn(&job.claim, job.connects(&*kind)).await else {
             return;
         };
         let start = Instant::now();
-        let judged = run(&mut *kind, &spec).await;
+        let judged = run(&mut *kind, &job.spec).await;
         let end = Instant::now();
-        drop((permit, program));
+        let overruns = missed + job.waited(turn.waited, planned, start);
+        drop(turn);
+        job.keep_or_release(&mut *kind, &mut kept);
+        count.observe(&job.spec, judged.result.is_ok());
         let outcome = Outcome {
             late,
-            ..judged.outcome(target.clone(), common.mono(end), end.saturating_duration_since(start))
+            overruns,
+            ..judged.outcome(job.target.clone(), job.common.mono(end), end.saturating_duration_since(start))
         };
-        if !gate.send(&common, ProbeEvent::Outcome(outcome)).await {
+        if !job.gate.send(&job.common, ProbeEvent::Outcome(outcome)).await {
             return;
         }
-        next = (start + jittered(spec.interval, random.unit())).max(Instant::now());
+        (planned, missed) = job.next(&count, start, random.unit());
+        planned = job.sleep(&mut *kind, start, planned, random.unit()).await;
+    }
+}
+
+impl Job {
+    /// Whether the next run will open a connection.
+    fn connects(&self, kind: &dyn Kind) -> bool {
+        !matches!(self.spec.kind, ProbeKind::Exec(_) | ProbeKind::Dns(_)) && !kind.keeps()
+    }
+
+    /// How many starts went by in waiting for a turn.
+    fn waited(&self, waited: bool, planned: Instant, start: Instant) -> u32 {
+        let plan = self.plan();
+        let of = |at: Instant| at.saturating_duration_since(plan.epoch);
+        u32::from(waited).saturating_add(plan.slot.between(of(planned), of(start)))
+    }
+
+    /// Keeps the connection where there is a place for it.
+    fn keep_or_release(&self, kind: &mut dyn Kind, place: &mut Option<OwnedSemaphorePermit>) {
+        if !kind.keeps() {
+            *place = None;
+            return;
+        }
+        if place.is_none() {
+            *place = self.common.limits.keep();
+        }
+        if place.is_none() {
+            kind.release();
+        }
+    }
+
+    /// When to run next, and how many starts were missed.
+    fn next(&self, count: &Count, start: Instant, unit: f64) -> (Instant, u32) {
+        let plan = self.plan();
+        let of = |at: Instant| at.saturating_duration_since(plan.epoch);
+        let next = pace::next(&self.spec, &plan.slot, count, of(start), of(Instant::now()), unit);
+        (plan.epoch + next.at, next.missed)
+    }
+
+    /// Sleeps until `next`, or until a kept connection is lost: then the service may be, and is asked at once. Not sooner
+    /// after the last start than probing is allowed to be fast at all, and with a little spread, since a server that
+    /// ends loses all of its connections in one moment. Gives the time for which the run was planned in the end.
+    async fn sleep(&self, kind: &mut dyn Kind, start: Instant, next: Instant, unit: f64) -> Instant {
+        tokio::select! {
+            biased;
+            () = tokio::time::sleep_until(next) => next,
+            () = kind.lost() => {
+                let pace = self.spec.recheck_interval.unwrap_or(AFTER_LOSS_MIN).min(self.spec.interval);
+                let soon = Instant::now().max(start + pace) + pace.mul_f64(JITTER * unit);
+                tokio::time::sleep_until(soon.min(next)).await;
+                soon.min(next)
+            }
+        }
+    }
+
+    /// When it runs.
+    fn plan(&self) -> Plan {
+        *self.plan.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -101,11 +182,6 @@ pub(super) async fn run(kind: &mut dyn Kind, spec: &ProbeSpec) -> Judged {
         }
     };
     judge(spec, found)
-}
-
-/// The interval, longer or shorter by up to [`JITTER`]; `unit` is from 0 up to 1.
-fn jittered(interval: Duration, unit: f64) -> Duration {
-    interval.mul_f64(1.0 + JITTER * (2.0 * unit - 1.0))
 }
 
 /// Random numbers for spreading runs in time (xorshift64*); not for secrets.
@@ -129,27 +205,5 @@ impl Random {
         let bits = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11;
         // 53 bits fit exactly.
         bits as f64 / (1_u64 << 53) as f64
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn jitter_stays_within_its_share_and_fills_it() {
-        let interval = Duration::from_secs(10);
-        let mut random = Random::new();
-        let waits: Vec<Duration> = (0..10_000).map(|_| jittered(interval, random.unit())).collect();
-        let (least, most) = (waits.iter().min().unwrap(), waits.iter().max().unwrap());
-        assert!(
-            *least >= Duration::from_secs(9) && *least < Duration::from_millis(9_010),
-            "{least:?}"
-        );
-        assert!(
-            *most <= Duration::from_secs(11) && *most > Duration::from_millis(10_990),
-            "{most:?}"
-        );
-        assert_eq!(jittered(interval, 0.5), interval);
     }
 }

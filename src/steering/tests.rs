@@ -222,6 +222,18 @@ fn the_worst_case_is_a_formula_with_numbers() {
     );
     shop.probes[1].monitoring_only = false;
     assert_eq!(worst_case(&shop).detect, Some(Duration::from_secs(200)), "the slowest counts");
+    shop.probes.pop();
+    shop.probes[0].interval = Duration::from_secs(10);
+    shop.probes[0].timeout = Duration::from_secs(1);
+    shop.probes[0].recheck_interval = Some(Duration::from_secs(1));
+    let rechecked = worst_case(&shop);
+    assert_eq!(rechecked.detect, Some(Duration::from_millis(14_200)));
+    assert_eq!(
+        rechecked.formula,
+        "10s × 1.1 + 1s × 1.1 × 2 + 1s timeout + 10s failover-delay + 30s TTL = 54.2s"
+    );
+    shop.probes[0].fall = 1;
+    assert!(worst_case(&shop).formula.starts_with("10s × 1.1 × 1 + 1s timeout"));
     shop.probes.clear();
     assert_eq!(worst_case(&shop).total, None);
 }

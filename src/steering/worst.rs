@@ -1,7 +1,8 @@
 //! The worst case from a region's failure to the last client's new answer (promise 8), as a formula with its numbers.
 //!
-//! `interval × (1 + JITTER) × fall + timeout + failover-delay + TTL`, for the slowest counting probe: a region is given up when
-//! all of its endpoints are, and an endpoint when its probes say so. With `require` less than all, the slowest is an upper bound.
+//! `interval × (1 + JITTER) × fall + timeout + failover-delay + TTL`, for the slowest counting probe; where it has a
+//! recheck-interval, `interval × (1 + JITTER) + recheck-interval × (1 + JITTER) × (fall - 1) + timeout + …`, since only the first
+//! failure is waited for at the usual pace. A region is given up when all of its endpoints are, and an endpoint when its probes say so. With `require` less than all, the slowest is an upper bound.
 //! What a person takes to decide is unknown and shown as its own term; resolvers that stretch TTLs and open connections are not counted.
 
 use crate::model::{App, Failover, JITTER, ProbeSpec, show_duration};
@@ -39,10 +40,21 @@ fn seconds<S: serde::Serializer>(duration: &Option<Duration>, serializer: S) -> 
 
 /// How long a probe may take to turn unhealthy.
 fn detection(probe: &ProbeSpec) -> Duration {
-    let intervals = f64::from(probe.fall) * (1.0 + JITTER);
-    let waits = Duration::try_from_secs_f64(probe.interval.as_secs_f64() * intervals).unwrap_or(Duration::MAX);
-    // To the millisecond, so that 5s × 1.1 × 3 is 16.5s to readers too.
-    Duration::from_millis(u64::try_from(waits.as_millis()).unwrap_or(u64::MAX)).saturating_add(probe.timeout)
+    let again = probe.recheck_interval.unwrap_or(probe.interval);
+    let waits = probe.interval.as_secs_f64() + again.as_secs_f64() * f64::from(probe.fall.saturating_sub(1));
+    let waits = Duration::try_from_secs_f64(waits * (1.0 + JITTER)).unwrap_or(Duration::MAX);
+    // To the millisecond, so that 5s × 1.1 × 3 is 16.5s to readers too; up, since it is a bound.
+    let ms = waits.as_nanos().div_ceil(1_000_000);
+    Duration::from_millis(u64::try_from(ms).unwrap_or(u64::MAX)).saturating_add(probe.timeout)
+}
+
+/// The terms of [`detection`] before the timeout: `5s × 1.1 × 3`, `10s × 1.1 + 1s × 1.1 × 2`.
+fn waits(probe: &ProbeSpec) -> String {
+    let (interval, factor) = (show_duration(probe.interval), 1.0 + JITTER);
+    match probe.recheck_interval.filter(|_| probe.fall > 1) {
+        Some(recheck) => format!("{interval} × {factor} + {} × {factor} × {}", show_duration(recheck), probe.fall - 1),
+        None => format!("{interval} × {factor} × {}", probe.fall),
+    }
 }
 
 /// The worst case of an application's names.
@@ -76,10 +88,8 @@ fn formula(slowest: Option<&ProbeSpec>, delay: Option<Duration>, ttl: Duration, 
     let wait = delay.map_or(person.to_owned(), |delay| format!("{} failover-delay", show_duration(delay)));
     let more = if delay.is_none() { format!(" + {person}") } else { String::new() };
     format!(
-        "{} × {} × {} + {} timeout + {wait} + {} TTL = {}{more}",
-        show_duration(probe.interval),
-        1.0 + JITTER,
-        probe.fall,
+        "{} + {} timeout + {wait} + {} TTL = {}{more}",
+        waits(probe),
         show_duration(probe.timeout),
         show_duration(ttl),
         show_duration(total),

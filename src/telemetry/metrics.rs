@@ -31,6 +31,10 @@ pub const METRICS: &[(&str, &str)] = &[
     ("pointsman_probe_duration_seconds", "How long probe runs took."),
     ("pointsman_probe_failures_total", "Failed probe runs, by reason."),
     (
+        "pointsman_probe_overruns_total",
+        "Starts of probes that did not come when planned: the run before took longer, or too many were under way.",
+    ),
+    (
         "pointsman_health_age_seconds",
         "Age of the latest evidence on a region; no series before the first.",
     ),
@@ -65,6 +69,7 @@ pub struct Metrics {
     registry: Registry,
     probe_duration: HistogramVec,
     probe_failures: IntCounterVec,
+    probe_overruns: IntCounterVec,
     switches: IntCounterVec,
     reloads: IntCounterVec,
     publish: Histogram,
@@ -88,12 +93,14 @@ impl Metrics {
             registry: Registry::new(),
             probe_duration: HistogramVec::new(probe_opts, &["app", "region", "endpoint", "kind"])?,
             probe_failures: counter("pointsman_probe_failures_total", &["app", "region", "endpoint", "reason"])?,
+            probe_overruns: counter("pointsman_probe_overruns_total", &["app", "region"])?,
             switches: counter("pointsman_switches_total", &["kind", "outcome"])?,
             reloads: counter("pointsman_config_reloads_total", &["outcome"])?,
             publish: Histogram::with_opts(publish_opts)?,
         };
         metrics.registry.register(Box::new(metrics.probe_duration.clone()))?;
         metrics.registry.register(Box::new(metrics.probe_failures.clone()))?;
+        metrics.registry.register(Box::new(metrics.probe_overruns.clone()))?;
         metrics.registry.register(Box::new(metrics.switches.clone()))?;
         metrics.registry.register(Box::new(metrics.reloads.clone()))?;
         metrics.registry.register(Box::new(metrics.publish.clone()))?;
@@ -113,6 +120,9 @@ impl Metrics {
         self.probe_duration
             .with_label_values(&[labels[0], labels[1], labels[2], kind])
             .observe(outcome.took.as_secs_f64());
+        self.probe_overruns
+            .with_label_values(&labels[..2])
+            .inc_by(u64::from(outcome.overruns));
         if let Err(failure) = &outcome.result {
             self.probe_failures
                 .with_label_values(&[labels[0], labels[1], labels[2], failure.reason.as_str()])
@@ -124,6 +134,7 @@ impl Metrics {
     pub fn forget_probes(&self) {
         self.probe_duration.reset();
         self.probe_failures.reset();
+        self.probe_overruns.reset();
     }
 
     /// Counts a command or a move.

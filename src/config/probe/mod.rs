@@ -70,6 +70,8 @@ pub(super) struct ProbeEntry {
     read: Option<Read>,
     /// `interval`.
     pub(super) interval: Option<At<Duration>>,
+    /// `recheck-interval`.
+    pub(super) recheck_interval: Option<At<Duration>>,
     /// `timeout`.
     pub(super) timeout: Option<At<Duration>>,
     /// `fall`.
@@ -126,6 +128,7 @@ impl ProbeEntry {
         Some(ProbeSpec {
             kind: read.kind,
             interval: self.interval(),
+            recheck_interval: self.recheck_interval.as_ref().map(|recheck| recheck.value),
             timeout: self.timeout(),
             fall: self.fall(),
             rise: self.rise(),
@@ -150,6 +153,7 @@ pub(super) fn read_probe(entries: &DeTable<'_>, span: Span, findings: &mut Findi
         span,
         read: None,
         interval: table.value(findings, "interval", interval),
+        recheck_interval: table.value(findings, "recheck-interval", interval),
         timeout: table.value(findings, "timeout", timeout),
         fall: table.value(findings, "fall", count),
         rise: table.value(findings, "rise", count),
