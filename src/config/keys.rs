@@ -190,7 +190,31 @@ pub const KEYS: &[(&str, &str)] = &[
     ),
     ("probe.postgres.database", "database to connect to; required"),
     ("probe.postgres.query", "further query that must succeed; default none"),
+    (
+        "probe.postgres.tls",
+        "off or require: TLS with a verified certificate; default \"off\"",
+    ),
+    (
+        "probe.postgres.ca",
+        "certificates (PEM) to trust instead of the system's; default none; relative to this file",
+    ),
+    (
+        "probe.postgres.server-name",
+        "name or address that the certificate must be valid for; default the endpoint",
+    ),
     ("probe.postgres.expect", "what passes"),
+    (
+        "probe.postgres.expect.lag-bytes",
+        "octets of the log that a standby has still to replay, 0 at a primary: a value or a table of comparisons; default anything",
+    ),
+    (
+        "probe.postgres.expect.lag-seconds",
+        "age of the last transaction that a standby replayed, 0 when all is replayed: a value or a table of comparisons; default anything",
+    ),
+    (
+        "probe.postgres.expect.replicating",
+        "true: the standby has a connection to its primary; default anything",
+    ),
     (
         "probe.postgres.expect.result",
         "what the first column of the query's first row must be: a value or a table of comparisons; default anything",

@@ -7,7 +7,7 @@
 use super::keys::{KEYS, is_key, keys_below, nearest};
 use super::source::{At, Findings, Span};
 use super::value::Bad;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -196,6 +196,7 @@ fn keys_of(paths: &[&'static str]) -> impl Iterator<Item = &'static str> {
 fn belongs_to(key: &str) -> Option<String> {
     let tables = KEYS.iter().filter_map(|(path, _)| path.strip_suffix(key)?.strip_suffix('.'));
     let (mut places, mut kinds) = (Vec::new(), Vec::new());
+    let mut inner: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for table in tables {
         match table.split('.').collect::<Vec<_>>()[..] {
             ["zone"] => places.push("[[zone]]".to_owned()),
@@ -203,14 +204,25 @@ fn belongs_to(key: &str) -> Option<String> {
             ["app"] => places.push("[app.ID]".to_owned()),
             ["probe"] => places.push("[[app.ID.probe]]".to_owned()),
             ["probe", kind] => kinds.push(kind),
-            ["probe", kind, key] => places.push(format!("`{key}` of a probe of kind {kind}")),
+            ["probe", kind, key] => inner.entry(key).or_default().push(kind),
             _ => places.push(format!("[{table}]")),
         }
     }
+    for (key, kinds) in inner {
+        places.push(format!("`{key}` of a probe of kind {}", any_of(&kinds)));
+    }
     if !kinds.is_empty() {
-        places.push(format!("a probe of kind {}", kinds.join(", ")));
+        places.push(format!("a probe of kind {}", any_of(&kinds)));
     }
     (!places.is_empty()).then(|| places.join(" or "))
+}
+
+/// `a, b or c`.
+fn any_of(words: &[&str]) -> String {
+    match words {
+        [all @ .., last] if !all.is_empty() => format!("{} or {last}", all.join(", ")),
+        _ => words.concat(),
+    }
 }
 
 /// Reads every element, reporting the wrong ones.

@@ -579,7 +579,7 @@ proptest! {
     ) {
         let mut silent = probe(3);
         silent.monitoring_only = true;
-        silent.kind = ProbeKind::Postgres(PostgresProbe { port: 5432, user: String::new(), password_file: None, database: String::new(), query: None });
+        silent.kind = ProbeKind::Postgres(PostgresProbe { port: 5432, user: String::new(), password_file: None, database: String::new(), query: None, tls: None });
         let hosts = [A, B, "2001:db8::1"];
         let mut app = shop(&hosts, vec![probe(1), probe(2), silent]);
         app.require = if least == 0 { Require::All } else { Require::AtLeast(least) };

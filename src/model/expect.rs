@@ -127,9 +127,9 @@ impl Source {
         matches!(self, Source::Body | Source::Json(_))
     }
 
-    /// Whether what stands there is text whatever it means.
+    /// Whether what stands there is text whatever it means; so is the `result` of a query.
     fn is_written(&self) -> bool {
-        matches!(self, Source::Body | Source::Header(_))
+        matches!(self, Source::Body | Source::Header(_) | Source::Fact("result"))
     }
 }
 

@@ -106,7 +106,10 @@ impl ProbeKind {
         let found = match self {
             ProbeKind::Http(http) => vec![("ca", http.ca.as_deref())],
             ProbeKind::Exec(exec) => vec![("command", exec.command.first().map(Path::new))],
-            ProbeKind::Postgres(postgres) => vec![("password-file", postgres.password_file.as_deref())],
+            ProbeKind::Postgres(postgres) => vec![
+                ("password-file", postgres.password_file.as_deref()),
+                ("ca", ca_of(postgres.tls.as_ref())),
+            ],
             ProbeKind::Tcp(_) | ProbeKind::Dns(_) => Vec::new(),
         };
         found.into_iter().filter_map(|(key, file)| Some((key, file?))).collect()
@@ -116,13 +119,31 @@ impl ProbeKind {
     pub fn relative_to(&mut self, folder: &Path) {
         let files: Vec<&mut Option<PathBuf>> = match self {
             ProbeKind::Http(http) => vec![&mut http.ca],
-            ProbeKind::Postgres(postgres) => vec![&mut postgres.password_file],
+            ProbeKind::Postgres(postgres) => {
+                let mut files = vec![&mut postgres.password_file];
+                files.extend(postgres.tls.as_mut().map(|tls| &mut tls.ca));
+                files
+            }
             ProbeKind::Tcp(_) | ProbeKind::Dns(_) | ProbeKind::Exec(_) => Vec::new(),
         };
         for file in files.into_iter().flatten() {
             *file = folder.join(&*file);
         }
     }
+}
+
+/// The file of trusted certificates, where there is TLS with one.
+fn ca_of(tls: Option<&TlsOptions>) -> Option<&Path> {
+    tls?.ca.as_deref()
+}
+
+/// TLS of a kind that speaks it when told to: always verified.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TlsOptions {
+    /// Certificates (PEM) to trust instead of the system's.
+    pub ca: Option<PathBuf>,
+    /// Name or address that the certificate must be valid for; none: the endpoint as configured.
+    pub server_name: Option<String>,
 }
 
 /// `kind = "http"`: redirects are not followed, the certificate is verified against the host of the URL.
@@ -188,6 +209,8 @@ pub struct PostgresProbe {
     pub database: String,
     /// Further query that must succeed.
     pub query: Option<String>,
+    /// TLS; none: in the clear.
+    pub tls: Option<TlsOptions>,
 }
 
 /// One address that a probe is sent to.

@@ -14,6 +14,7 @@
 //! | `http`, `tcp`, `dns`, `exec`, `postgres` | one kind each, behind the trait `Kind` |
 //! | `judge` | what a run saw against what is expected |
 //! | `tls` | whom to trust |
+//! | `secure` | one connection, bounded, in the clear or over TLS, for the kinds that are not http |
 //! | `words` | failures in words |
 //!
 //! A new kind is its file and its row in the function `kind`. Invariants: a run ends at its time limit whatever the peer
@@ -31,6 +32,7 @@ mod pace;
 mod plan;
 mod postgres;
 mod prober;
+mod secure;
 mod task;
 mod tcp;
 #[cfg(test)]
@@ -151,6 +153,6 @@ fn kind(spec: &ProbeSpec, target: &ProbeTarget, trust: &Arc<Trust>) -> Box<dyn K
         ProbeKind::Tcp(probe) => Box::new(tcp::Tcp::new(probe, target)),
         ProbeKind::Dns(probe) => Box::new(dns::Dns::new(probe, target)),
         ProbeKind::Exec(probe) => Box::new(exec::Exec::new(probe, target)),
-        ProbeKind::Postgres(probe) => Box::new(postgres::Postgres::new(probe, target, spec.timeout)),
+        ProbeKind::Postgres(probe) => Box::new(postgres::Postgres::new(probe, target, spec.timeout, trust)),
     }
 }

@@ -9,13 +9,13 @@ use tempfile::TempDir;
 use tokio_rustls::TlsAcceptor;
 
 /// An authority with its certificate in a file.
-struct Authority {
-    issuer: CertifiedIssuer<'static, KeyPair>,
+pub(super) struct Authority {
+    pub(super) issuer: CertifiedIssuer<'static, KeyPair>,
     folder: TempDir,
 }
 
 impl Authority {
-    fn new(name: &str) -> Authority {
+    pub(super) fn new(name: &str) -> Authority {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(rcgen::DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -28,12 +28,37 @@ impl Authority {
         authority
     }
 
-    fn file(&self) -> PathBuf {
+    pub(super) fn file(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
     }
 
     fn write(&self, path: &std::path::Path) {
         std::fs::write(path, self.issuer.pem()).unwrap();
+    }
+
+    /// A certificate for these names, and its key.
+    pub(super) fn issue(&self, names: &[&str]) -> (rcgen::Certificate, KeyPair) {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let key = KeyPair::generate().unwrap();
+        let cert = CertificateParams::new(names).unwrap().signed_by(&key, &self.issuer).unwrap();
+        (cert, key)
+    }
+
+    /// The server's side of TLS with a certificate for these names.
+    pub(super) fn acceptor(&self, names: &[&str], alpn: &[&[u8]]) -> TlsAcceptor {
+        let (cert, key) = self.issue(names);
+        acceptor(vec![cert.der().clone()], key, alpn)
+    }
+
+    /// The client's side, for a server in between.
+    pub(super) fn connector(&self) -> tokio_rustls::TlsConnector {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(self.issuer.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap();
+        Arc::new(builder.with_root_certificates(roots).with_no_client_auth()).into()
     }
 
     /// A server with a certificate for these names.

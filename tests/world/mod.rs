@@ -354,6 +354,7 @@ pub fn probe(role: bool) -> ProbeSpec {
             password_file: None,
             database: "shop".to_owned(),
             query: None,
+            tls: None,
         }),
         false => ProbeKind::Tcp(TcpProbe {
             port: 80,

@@ -9,6 +9,7 @@ mod exec;
 mod expect;
 mod http;
 mod postgres;
+mod secure;
 mod tcp;
 
 use super::source::{At, Findings, Span};

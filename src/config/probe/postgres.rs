@@ -3,7 +3,7 @@
 use super::super::source::Findings;
 use super::super::table::Table;
 use super::super::value;
-use super::{Read, expect, file, optional, or_default, port};
+use super::{Read, expect, file, optional, or_default, port, secure};
 use crate::model::{PostgresProbe, ProbeKind};
 
 /// Reads the keys of `kind = "postgres"`.
@@ -19,13 +19,16 @@ pub(super) fn read(table: &mut Table<'_>, findings: &mut Findings<'_>) -> Option
         optional(table, "password-file", password_file),
         optional(table, "query", query),
     );
-    let expect = expect::facts(table, findings, "probe.postgres.expect", &["result"]);
+    let tls = secure::read(table, findings, &[("off", None), ("require", Some(()))]);
+    let facts = &["lag-bytes", "lag-seconds", "replicating", "result"];
+    let expect = expect::facts(table, findings, "probe.postgres.expect", facts);
     let kind = ProbeKind::Postgres(PostgresProbe {
         port: port?,
         user: user?.value,
         password_file: password_file?,
         database: database?.value,
         query: query?,
+        tls: tls?.map(|((), options)| options),
     });
     let expect = expect?;
     Some(Read {
