@@ -95,6 +95,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("clap::", &["cli"]),
     ("hickory_proto::", &["probe"]),
     ("libc::", &["dns"]),
+    ("mio::", &["dns"]),
     ("tokio_postgres::", &["probe"]),
     ("prometheus::", &["telemetry"]),
     ("toml::", &["config", "api"]),

@@ -1,7 +1,8 @@
 //! Binding: the addresses checked and taken, before anything is answered.
 
 use super::stats::Stats;
-use super::{Running, lane, tcp};
+use super::stream::{self, Room};
+use super::{Running, lane};
 use crate::answer::{Snapshot, Transport};
 use crate::holder;
 use arc_swap::ArcSwap;
@@ -10,13 +11,17 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use tokio::sync::{mpsc, watch};
 
 /// Octets of socket buffers asked for: bursts of queries wait here while a lane answers the last batch.
 /// The kernel gives what it allows.
 const SOCKET_BUFFER_OCTETS: usize = 4 << 20;
 /// Connections that may wait to be accepted.
 const TCP_BACKLOG: i32 = 1024;
+/// Octets of answers that the kernel keeps for a connection, at most about twice this; without it a client that never reads
+/// could have it keep megabytes.
+const TCP_SEND_BUFFER_OCTETS: usize = 128 * 1024;
+/// TCP connections at once, where there are descriptors for as many.
+const TCP_CONNECTIONS_MAX: usize = 10_000;
 /// Tries to find a port that is free for UDP and TCP alike, when any will do.
 const PORT_TRIES: usize = 50;
 
@@ -84,8 +89,8 @@ struct Place {
     address: SocketAddr,
     /// A socket a lane.
     udp: Vec<Socket>,
-    /// The listener.
-    tcp: Socket,
+    /// A listener a lane.
+    tcp: Vec<Socket>,
 }
 
 impl Place {
@@ -105,7 +110,7 @@ impl Place {
     fn bind_once(asked: SocketAddr, workers: usize) -> Result<Place, BindError> {
         let probe = udp_socket(asked, false).map_err(|source| error(asked, Transport::Udp, source))?;
         let address = local_address(&probe).unwrap_or(asked);
-        let tcp = tcp_socket(address).map_err(|source| error(address, Transport::Tcp, source))?;
+        let tcp = listeners(address, workers).map_err(|source| error(address, Transport::Tcp, source))?;
         drop(probe);
         let lanes = (0..workers).map(|_| udp_socket(address, true));
         let udp = lanes
@@ -121,22 +126,18 @@ impl Bound {
         self.places.iter().map(|place| place.address).collect()
     }
 
-    /// Begins to answer from `source`. Must be called inside a tokio runtime, which serves TCP.
+    /// Begins to answer from `source`.
     ///
     /// # Errors
-    /// When a thread cannot be started or there is no runtime.
+    /// When a thread cannot be started.
     pub fn start(self, source: Arc<ArcSwap<Snapshot>>, stats: Arc<Stats>) -> Result<Running, BindError> {
-        let runtime = tokio::runtime::Handle::try_current().map_err(|error| BindError::Start(io::Error::other(error)))?;
-        let (stop_tcp, stopping) = watch::channel(false);
-        let (alive, tcp_alive) = mpsc::channel(1);
         let mut running = Running {
             addresses: self.addresses(),
             is_stopping: Arc::new(AtomicBool::new(false)),
             lanes: Vec::new(),
-            stop_tcp,
-            tcp_alive,
+            streams: Vec::new(),
         };
-        let shared = tcp::Shared::new(source.clone(), stats.lane(Transport::Tcp), stopping, alive);
+        let mut listeners: Vec<Vec<std::net::TcpListener>> = Vec::new();
         for place in self.places {
             for socket in place.udp {
                 let socket = Arc::new(socket);
@@ -147,19 +148,47 @@ impl Bound {
                     stats: stats.lane(Transport::Udp),
                     is_stopping: running.is_stopping.clone(),
                 };
-                let name = format!("udp-{}", running.lanes.len());
-                let thread = std::thread::Builder::new()
-                    .name(name)
-                    .spawn(move || lane.run())
-                    .map_err(BindError::Start)?;
+                let thread = spawn(format!("udp-{}", running.lanes.len()), move || lane.run())?;
                 running.lanes.push((thread, socket));
             }
-            let _guard = runtime.enter();
-            let listener = tokio::net::TcpListener::from_std(place.tcp.into()).map_err(BindError::Start)?;
-            runtime.spawn(tcp::accept(listener, shared.clone()));
+            listeners.resize_with(listeners.len().max(place.tcp.len()), Vec::new);
+            for (of_lane, socket) in listeners.iter_mut().zip(place.tcp) {
+                of_lane.push(socket.into());
+            }
+        }
+        let room = Room::new(connections_max(TCP_CONNECTIONS_MAX));
+        for (number, listeners) in listeners.into_iter().enumerate() {
+            let (lane, waker) = stream::Lane::new(stream::Parts {
+                listeners,
+                transport: Transport::Tcp,
+                tls: None,
+                room: room.clone(),
+                source: source.clone(),
+                stats: stats.lane(Transport::Tcp),
+                is_stopping: running.is_stopping.clone(),
+            })
+            .map_err(BindError::Start)?;
+            let thread = spawn(format!("tcp-{number}"), move || lane.run())?;
+            running.streams.push((thread, waker));
         }
         Ok(running)
     }
+}
+
+/// Starts a lane's thread.
+fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<std::thread::JoinHandle<()>, BindError> {
+    std::thread::Builder::new().name(name).spawn(run).map_err(BindError::Start)
+}
+
+/// How many connections there may be, if `wanted` are: the ledger, the probes and the API need descriptors too, so half of
+/// them stay theirs. The process' limit is raised as far as it may raise it itself.
+fn connections_max(wanted: usize) -> usize {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        return wanted;
+    };
+    let raised = setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_or(soft, |()| hard);
+    wanted.min(usize::try_from(raised / 2).unwrap_or(wanted))
 }
 
 /// A bound UDP socket. V6ONLY, so that `[::]` and `0.0.0.0` are two sockets that know their own family.
@@ -184,16 +213,32 @@ fn udp_socket(address: SocketAddr, is_shared: bool) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// A listening TCP socket. `SO_REUSEADDR` so that connections of a server just gone do not block the port.
-fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
+/// Listening TCP sockets of one address. The first try is alone at its address, so that another server there is noticed.
+fn listeners(address: SocketAddr, lanes: usize) -> io::Result<Vec<Socket>> {
+    tcp_socket(address, false)?;
+    (0..lanes).map(|_| tcp_socket(address, true)).collect()
+}
+
+/// A TCP socket; it listens if it is shared. `SO_REUSEADDR` so that connections of a server just gone do not block the port.
+/// Connections inherit the options, which saves each of them the calls.
+fn tcp_socket(address: SocketAddr, is_shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
     socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
+    if is_shared {
+        #[cfg(unix)]
+        socket.set_reuse_port(true)?;
+        // Answers are whole when they are written; waiting for more octets would only delay them.
+        socket.set_tcp_nodelay(true)?;
+        socket.set_nonblocking(true)?;
+        let _ = socket.set_send_buffer_size(TCP_SEND_BUFFER_OCTETS);
+    }
     socket.bind(&SockAddr::from(address))?;
-    socket.listen(TCP_BACKLOG)?;
+    if is_shared {
+        socket.listen(TCP_BACKLOG)?;
+    }
     Ok(socket)
 }
 

@@ -3,7 +3,7 @@
 //! A *lane* is anything that hands frames to `respond`: here a thread with one UDP socket. Each listen
 //! address gets as many lanes as there are workers, their sockets joined by `SO_REUSEPORT`, so that the
 //! kernel spreads clients over them. A lane loads the snapshot once a batch, counts in its own memory and
-//! never takes a lock for a query. TCP runs on tokio, one accept loop an address.
+//! never takes a lock for a query. TCP has lanes of its own (`stream`), so that no abuse of it is felt by UDP.
 //!
 //! At start each address is first bound once without `SO_REUSEPORT`: otherwise a second server on the
 //! same port would go unnoticed and take half of the queries.
@@ -18,7 +18,7 @@ mod batch;
 mod bind;
 mod lane;
 mod stats;
-mod tcp;
+mod stream;
 
 #[cfg(test)]
 mod tests;
@@ -30,24 +30,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use tokio::sync::{mpsc, watch};
 
-/// How long `stop` waits for answers that TCP clients are still taking.
-const STOP_GRACE: std::time::Duration = std::time::Duration::from_secs(3);
-
-/// A server that answers. Dropping it stops it too, without waiting for TCP.
+/// A server that answers. Dropping it stops it too, without waiting for clients that are still taking their answers.
 #[derive(Debug)]
 pub struct Running {
     /// Where it listens.
     addresses: Vec<SocketAddr>,
     /// Told to lanes, which look at it when they wake.
     is_stopping: Arc<AtomicBool>,
-    /// The lanes, each with a handle of its socket to wake it by.
+    /// The UDP lanes, each with a handle of its socket to wake it by.
     lanes: Vec<(JoinHandle<()>, Arc<socket2::Socket>)>,
-    /// Told to the accept loops and connections.
-    stop_tcp: watch::Sender<bool>,
-    /// Ends when the last of them has.
-    tcp_alive: mpsc::Receiver<()>,
+    /// The stream lanes, each with what wakes it.
+    streams: Vec<(JoinHandle<()>, mio::Waker)>,
 }
 
 impl Running {
@@ -58,30 +52,44 @@ impl Running {
 
     /// Stops taking queries, finishes those in hand and returns when all sockets are closed.
     pub async fn stop(mut self) {
-        self.stop_tcp.send_replace(true);
-        self.stop_lanes();
-        // Nothing is ever sent on this channel: it closes when the last connection has let go of it.
-        let _ = tokio::time::timeout(STOP_GRACE, self.tcp_alive.recv()).await;
+        let stopped = tokio::task::spawn_blocking(move || {
+            self.stop_lanes();
+            for (thread, _) in self.streams.drain(..) {
+                join(thread);
+            }
+        });
+        if stopped.await.is_err() {
+            tracing::error!("stopping the DNS server failed");
+        }
     }
 
-    /// Wakes every lane and waits for its thread; a lane finishes its batch first, which takes microseconds.
+    /// Wakes every lane and waits for those of UDP; a lane finishes its batch first, which takes microseconds.
     fn stop_lanes(&mut self) {
         self.is_stopping.store(true, Ordering::Release);
+        for (_, waker) in &self.streams {
+            // Fails only where the lane is gone already.
+            let _ = waker.wake();
+        }
         for (_, socket) in &self.lanes {
             // An unconnected UDP socket says ENOTCONN, and wakes its reader nevertheless.
             let _ = socket.shutdown(std::net::Shutdown::Both);
         }
         for (thread, _) in self.lanes.drain(..) {
-            if thread.join().is_err() {
-                tracing::error!("a UDP lane had panicked");
-            }
+            join(thread);
         }
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.stop_tcp.send_replace(true);
         self.stop_lanes();
+    }
+}
+
+/// Waits for a lane's thread.
+fn join(thread: JoinHandle<()>) {
+    let name = thread.thread().name().unwrap_or("?").to_owned();
+    if thread.join().is_err() {
+        tracing::error!(lane = name, "a lane had panicked");
     }
 }

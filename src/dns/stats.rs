@@ -1,8 +1,8 @@
 //! Counters of the lanes: each lane writes its own, whoever scrapes sums them up.
 //!
 //! A lane is the only writer of its counters, so counting is a load and a store without a locked
-//! instruction; each lane's block has cache lines of its own. TCP connections share one block and add
-//! atomically. Answers by steered name are counted by number; the table of names belongs to the snapshot,
+//! instruction; each lane's block has cache lines of its own. QUIC and HTTPS, which run on tokio, have one
+//! block each and add atomically. Answers by steered name are counted by number; the table of names belongs to the snapshot,
 //! and when a reload brings another one the lane begins a new table. The lock around the list of
 //! tables is taken by a lane at that moment only, never for a query.
 
@@ -32,11 +32,13 @@ pub enum Counted {
     TcpFull,
     /// A connection closed because it was idle or too slow.
     TcpTimeout,
+    /// A connection closed because clients together left too many answers untaken.
+    TcpMemory,
 }
 
 impl Counted {
     /// Every reason, in the order of the counters.
-    const ALL: [Counted; 7] = [
+    const ALL: [Counted; 8] = [
         Counted::Short,
         Counted::Response,
         Counted::NoRoom,
@@ -44,6 +46,7 @@ impl Counted {
         Counted::SendFailed,
         Counted::TcpFull,
         Counted::TcpTimeout,
+        Counted::TcpMemory,
     ];
 
     /// As shown in metrics.
@@ -56,6 +59,7 @@ impl Counted {
             Counted::SendFailed => "send-failed",
             Counted::TcpFull => "tcp-full",
             Counted::TcpTimeout => "tcp-timeout",
+            Counted::TcpMemory => "tcp-memory",
         }
     }
 }
@@ -245,11 +249,11 @@ impl LaneStats {
     }
 }
 
-/// Adds to a counter: without a locked instruction where there is one writer, which a UDP lane is.
+/// Adds to a counter: without a locked instruction where there is one writer, which a lane is.
 fn bump(counter: &AtomicU64, by: u64, transport: Transport) {
     match transport {
-        Transport::Udp => counter.store(counter.load(Relaxed).wrapping_add(by), Relaxed),
-        _ => drop(counter.fetch_add(by, Relaxed)),
+        Transport::Udp | Transport::Tcp | Transport::Tls => counter.store(counter.load(Relaxed).wrapping_add(by), Relaxed),
+        Transport::Quic | Transport::Https => drop(counter.fetch_add(by, Relaxed)),
     }
 }
 

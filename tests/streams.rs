@@ -1,0 +1,210 @@
+//! TCP from outside, by clients that mean ill or are merely odd: RFC 7766, 7828, and what a flood may cost.
+
+mod support;
+
+use hickory_proto::op::{Message, ResponseCode};
+use hickory_proto::rr::RecordType;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use socket2::{Domain, Socket, Type};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+use support::{PATIENCE, PLAIN, Site, query, try_ask, wait_for};
+
+/// Longest time until a client that makes the server wait is cut, with what a busy machine adds.
+const CUT_TIME_MAX: Duration = Duration::from_secs(12);
+
+/// A connection to the site.
+fn connect(site: &Site) -> TcpStream {
+    let stream = TcpStream::connect(site.dns).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// A message with its length.
+fn framed(message: &[u8]) -> Vec<u8> {
+    let mut octets = (message.len() as u16).to_be_bytes().to_vec();
+    octets.extend_from_slice(message);
+    octets
+}
+
+/// An A query with its length.
+fn ask_shop() -> Vec<u8> {
+    framed(&query("shop.example.net.", RecordType::A))
+}
+
+/// The next message.
+fn receive(stream: &mut TcpStream) -> Message {
+    let mut length = [0; 2];
+    stream.read_exact(&mut length).unwrap();
+    let mut message = vec![0; usize::from(u16::from_be_bytes(length))];
+    stream.read_exact(&mut message).unwrap();
+    Message::from_vec(&message).unwrap()
+}
+
+/// Whether the server ended the connection.
+fn is_ended(read: std::io::Result<usize>) -> bool {
+    match read {
+        Ok(octets) => octets == 0,
+        Err(error) => matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe),
+    }
+}
+
+/// Resident memory of a process, octets.
+fn memory(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+}
+
+/// A drop counter, as a scrape gives it.
+fn dropped(site: &Site, reason: &str) -> u64 {
+    let (_, text) = site.get("/metrics").unwrap();
+    let label = format!("reason=\"{reason}\"");
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("pointsman_dns_drops_total") && line.contains(&label));
+    line.map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
+}
+
+#[test]
+fn odd_clients_are_answered_as_the_rfcs_say() {
+    let site = Site::new(PLAIN);
+    let _server = site.serve();
+
+    // RFC 7766 §6.2.4: who sends no more may still want his answers.
+    let mut half_closed = connect(&site);
+    half_closed.write_all(&[ask_shop(), ask_shop()].concat()).unwrap();
+    half_closed.shutdown(Shutdown::Write).unwrap();
+    for _ in 0..2 {
+        assert_eq!(receive(&mut half_closed).answers.len(), 1);
+    }
+    assert!(is_ended(half_closed.read(&mut [0])));
+
+    // A message without octets is no DNS message.
+    let mut empty = connect(&site);
+    empty.write_all(&[ask_shop(), vec![0, 0], ask_shop()].concat()).unwrap();
+    assert_eq!(receive(&mut empty).answers.len(), 1, "what came before it is answered");
+    assert!(is_ended(empty.read(&mut [0])));
+
+    // The longest message there is: FORMERR, and the connection is good for more.
+    let mut giant = connect(&site);
+    let mut message = query("shop.example.net.", RecordType::A);
+    message.resize(65_535, 0);
+    for _ in 0..3 {
+        giant.write_all(&[framed(&message), ask_shop()].concat()).unwrap();
+        assert_eq!(receive(&mut giant).metadata.response_code, ResponseCode::FormErr);
+        assert_eq!(receive(&mut giant).answers.len(), 1);
+    }
+
+    // Octet by octet.
+    let mut pieces = connect(&site);
+    pieces.set_nodelay(true).unwrap();
+    for octet in ask_shop() {
+        pieces.write_all(&[octet]).unwrap();
+    }
+    assert_eq!(receive(&mut pieces).answers.len(), 1);
+
+    // Answers are no queries; the connection goes on.
+    let mut answer = query("shop.example.net.", RecordType::A);
+    answer[2] |= 0x80;
+    pieces.write_all(&[framed(&answer), ask_shop()].concat()).unwrap();
+    assert_eq!(receive(&mut pieces).answers.len(), 1);
+}
+
+#[test]
+fn slow_clients_are_cut_and_udp_feels_nothing() {
+    let site = Site::new(PLAIN);
+    let server = site.serve();
+
+    // An octet a second: the query must be whole in time, whatever trickles.
+    let mut trickling = connect(&site);
+    trickling.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    trickling.set_nodelay(true).unwrap();
+    // Half a query, then silence.
+    let mut silent = connect(&site);
+    silent.write_all(&ask_shop()[..9]).unwrap();
+    // Never reads: writes until nobody takes it any more.
+    let mut deaf = connect(&site);
+    deaf.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
+    let queries = ask_shop().repeat(500);
+
+    let begin = Instant::now();
+    let (mut octets, mut is_trickling_cut, mut is_deaf_cut) = (ask_shop().into_iter(), false, false);
+    while !(is_trickling_cut && is_deaf_cut) {
+        assert!(
+            begin.elapsed() < CUT_TIME_MAX,
+            "trickling cut: {is_trickling_cut}, deaf cut: {is_deaf_cut}"
+        );
+        if !is_deaf_cut {
+            is_deaf_cut = deaf
+                .write_all(&queries)
+                .is_err_and(|error| !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut));
+        }
+        if !is_trickling_cut && (begin.elapsed().as_secs() as usize) >= ask_shop().len() - octets.len() {
+            let octet = octets.next().expect("it is cut before it has sent a whole query");
+            is_trickling_cut = trickling.write_all(&[octet]).is_err();
+        }
+        if !is_trickling_cut {
+            trickling.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+            is_trickling_cut = is_ended(trickling.read(&mut [0]));
+        }
+        let asked = Instant::now();
+        assert!(try_ask(site.dns, "shop.example.net.", RecordType::A).is_some());
+        assert!(asked.elapsed() < Duration::from_secs(1));
+    }
+    assert!(is_ended(silent.read(&mut [0])));
+    assert!(begin.elapsed() > Duration::from_secs(3), "a slow client has a chance");
+    assert!(dropped(&site, "tcp-timeout") >= 3);
+    assert!(memory(server.child.id()) < 100 << 20);
+}
+
+#[test]
+fn a_flood_of_connections_leaves_room_for_others() {
+    // The server inherits the limit, so that there is one to run into.
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+    let many = usize::try_from(hard / 2).unwrap().min(10_000);
+    let site = Site::new(PLAIN);
+    let server = site.serve();
+    let before = memory(server.child.id());
+
+    // From one address: an eighth of the places.
+    let from = |address: Ipv4Addr| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.bind(&SocketAddr::new(IpAddr::V4(address), 0).into())?;
+        socket.connect_timeout(&site.dns.into(), PATIENCE)?;
+        std::io::Result::Ok(TcpStream::from(socket))
+    };
+    let mut flood: Vec<TcpStream> = (0..many / 8 + 50).filter_map(|_| from(Ipv4Addr::new(127, 0, 9, 9)).ok()).collect();
+    wait_for("the client's share to be used up", || {
+        (dropped(&site, "tcp-full") >= 50).then_some(())
+    });
+    // From everywhere: all places, and then the idle ones go.
+    for n in 0..many {
+        let address = Ipv4Addr::new(127, 1, (n / 200 % 250) as u8, (n % 200) as u8 + 1);
+        match from(address) {
+            Ok(mut stream) => {
+                let _ = stream.write_all(&ask_shop()[..n % 7]);
+                flood.push(stream);
+            }
+            // Our own descriptors are used up; the server's are what matters.
+            Err(_) => break,
+        }
+        if n % 500 == 0 {
+            assert!(try_ask(site.dns, "shop.example.net.", RecordType::A).is_some());
+        }
+    }
+    flood.truncate(flood.len().saturating_sub(20));
+    let grown = memory(server.child.id()).saturating_sub(before);
+    assert!(grown < 64 << 20, "{} connections cost {grown} octets", flood.len());
+    // Another client is served, at the latest when idle ones have made room.
+    wait_for("another client to be served", || {
+        let mut other = from(Ipv4Addr::new(127, 77, 0, 1)).ok()?;
+        other.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
+        other.write_all(&ask_shop()).ok()?;
+        (other.read(&mut [0; 512]).ok()? > 2).then_some(())
+    });
+    assert!(try_ask(site.dns, "shop.example.net.", RecordType::A).is_some());
+    site.cli_code(0, &["status"]);
+}
