@@ -186,7 +186,8 @@ fn probe_line(now: Now, status: &TargetStatus<'_>) -> String {
         Endpoint::Host(_) => format!(" at {}", status.target.address),
     };
     let counting = if status.counting { "" } else { " (shown, not counted)" };
-    let said = match status.last {
+    let run = status.aside.map(|(_, run)| run).or(status.last);
+    let said = match run {
         None => "has not run yet".to_owned(),
         Some(run) => {
             let took = show_duration(Duration::from_millis(
@@ -204,12 +205,27 @@ fn probe_line(now: Now, status: &TargetStatus<'_>) -> String {
         (_, 0) => String::new(),
         (_, failures) => format!("; {failures} of {} failures to be unhealthy", status.fall),
     };
-    format!("{}{at}{counting} {said}{count}", status.kind)
+    let aside = status.aside.map_or(String::new(), |(why, _)| format!("; {}", why.words()));
+    let was = match (status.verdict, status.stale_verdict) {
+        (Verdict::Unknown, Some(was)) if was != Verdict::Unknown => format!("; was {}", was.as_str()),
+        _ => String::new(),
+    };
+    format!("{}{at}{counting} {said}{aside}{count}{was}", status.kind)
 }
 
 /// One probe at one address.
 fn probe(now: Now, status: &TargetStatus<'_>) -> Value {
     let failure = status.last.and_then(|run| run.result.as_ref().err());
+    let aside = status.aside.map(|(why, run)| {
+        let failure = run.result.as_ref().err();
+        json!({
+            "why": why,
+            "reason": failure.map(|failure| failure.reason),
+            "message": failure.map(|failure| &failure.message),
+            "took_seconds": run.took.as_secs_f64(),
+            "age_seconds": now.mono.since(run.at).as_secs_f64(),
+        })
+    });
     json!({
         "kind": status.kind,
         "endpoint": status.target.endpoint,
@@ -228,5 +244,6 @@ fn probe(now: Now, status: &TargetStatus<'_>) -> Value {
         "took_seconds": status.last.map(|run| run.took.as_secs_f64()),
         "age_seconds": status.last.map(|run| now.mono.since(run.at).as_secs_f64()),
         "observed": status.observed,
+        "not_counted": aside,
     })
 }

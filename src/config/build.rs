@@ -20,6 +20,8 @@ pub(super) const FAILBACK_DELAY: Duration = Duration::from_secs(300);
 pub(super) const COOLDOWN: Duration = Duration::from_secs(60);
 /// `reload-max-removed` where nothing is said, percent.
 const RELOAD_MAX_REMOVED: u8 = 20;
+/// `suspect-self-above` where nothing is said, percent.
+const SUSPECT_SELF_ABOVE: u8 = 50;
 /// `metrics-names-max` where nothing is said.
 const METRICS_NAMES_MAX: usize = 1_000;
 
@@ -75,6 +77,7 @@ fn build_node(spec: &NodeSpec, folder: &Path) -> Option<NodeConfig> {
         data_dir: folder.join(&spec.data_dir.as_ref()?.value),
         reload_max_removed: spec.reload_max_removed.as_ref().map_or(RELOAD_MAX_REMOVED, |share| share.value),
         reload_on_change: spec.reload_on_change.as_ref().is_some_and(|on| on.value),
+        suspect_self_above: spec.suspect_self_above.as_ref().map_or(SUSPECT_SELF_ABOVE, |share| share.value),
     })
 }
 

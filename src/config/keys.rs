@@ -25,6 +25,10 @@ pub const KEYS: &[(&str, &str)] = &[
         "node.reload-on-change",
         "true: reload when all files have been quiet for 2 s; default false",
     ),
+    (
+        "node.suspect-self-above",
+        "largest share of the probes, and of the regions, that may be cut off at once before the prober itself is suspected: verdicts are unknown then and no policy moves; default \"50%\"; 50% to 100%; 100%: never suspected",
+    ),
     ("dns", "the DNS side"),
     (
         "dns.listen",

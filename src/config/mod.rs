@@ -64,6 +64,8 @@ pub struct NodeConfig {
     pub reload_max_removed: u8,
     /// Reload when all files have been quiet for 2 s.
     pub reload_on_change: bool,
+    /// The share of everything cut off at once above which the prober itself is suspected, percent; 100: never.
+    pub suspect_self_above: u8,
 }
 
 /// `[api]`.

@@ -42,6 +42,8 @@ pub(super) struct NodeSpec {
     pub(super) reload_max_removed: Option<At<u8>>,
     /// `reload-on-change`.
     pub(super) reload_on_change: Option<At<bool>>,
+    /// `suspect-self-above`, percent.
+    pub(super) suspect_self_above: Option<At<u8>>,
 }
 
 /// `[dns]`.
@@ -205,6 +207,7 @@ fn read_node(root: &mut Table<'_>, findings: &mut Findings<'_>) -> NodeSpec {
         data_dir: table.required(findings, "data-dir", "data-dir = \"/var/lib/pointsman\"", value::path),
         reload_max_removed: table.value(findings, "reload-max-removed", value::percent),
         reload_on_change: table.value(findings, "reload-on-change", value::boolean),
+        suspect_self_above: table.value(findings, "suspect-self-above", value::percent_from_half),
     };
     table.finish(findings);
     spec

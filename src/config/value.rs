@@ -231,6 +231,16 @@ pub(super) fn percent(value: &DeValue<'_>) -> Result<u8, Bad> {
     share.ok_or_else(|| Bad::new(format!("must be a share from 0% to 100%, `{}` is none", shorten(text))).hint(hint))
 }
 
+/// A share that is at least half, `"50%"`: below it one of two would already be most.
+pub(super) fn percent_from_half(value: &DeValue<'_>) -> Result<u8, Bad> {
+    let share = percent(value)?;
+    if share >= 50 {
+        return Ok(share);
+    }
+    Err(Bad::new(format!("must be a share from 50% to 100%, `{share}%` is none"))
+        .hint("half of two regions is one region: less is never \"most\""))
+}
+
 /// An address with a port to listen on.
 pub(super) fn socket_address(value: &DeValue<'_>) -> Result<SocketAddr, Bad> {
     let text = text(value)?;

@@ -345,6 +345,7 @@ impl Writer {
         let old = std::mem::replace(&mut self.config, candidate.config);
         // Probes first: outcomes from before this moment belong to the old config and are not counted for the new one.
         self.prober.configure(&self.config.fleet);
+        self.health.suspect_above(self.config.node.suspect_self_above);
         self.health.reconfigure(&self.config.fleet, self.clock.now());
         self.watch.reconfigured(&old.fleet, &self.config.fleet);
         let config = self.config.clone();

@@ -19,6 +19,7 @@ pub(super) fn scrape(published: &Published, dns: DnsCounters, now: Now) -> Scrap
         proposals_open: published.state.proposals().count(),
         ledger_seq: published.seq.0,
         generation: published.generation.0,
+        probes_discarded: published.health.discarded().map(|(why, count)| (why.as_str(), count)).collect(),
         dns: DnsCounters {
             answers: dns.answers.into_iter().filter(|(name, ..)| is_chosen(&chosen, name)).collect(),
             ..dns

@@ -19,7 +19,7 @@ use super::types::{AlertKey, Event, Happening, Receipt, ReloadRequest, Serving, 
 use crate::config::Config;
 use crate::health::{Book, Change, ChangeKind};
 use crate::ledger::{Entry, Hash};
-use crate::model::{Actor, Body, Diagnostic, Draft, Mono, Name, Now, Outcome, Seq};
+use crate::model::{Actor, Body, Diagnostic, Draft, HealthSource, Mono, Name, Now, Outcome, Seq, Suspicion};
 use crate::probe::{ProbeEvent, Prober};
 use crate::role::{Request, State, Watch};
 use crate::steering::AlertKind;
@@ -238,6 +238,7 @@ impl Writer {
             (self.health_unseen, self.health_shown_at) = (false, now.mono);
             self.publisher.show_health(&self.health);
         }
+        self.node_alert(AlertKind::ProberLate, self.health.is_late(now));
         if let Some(step) = self.clock.take_step() {
             self.node_alert(AlertKind::ClockStepped, Some(step));
         }
@@ -246,7 +247,8 @@ impl Writer {
     /// Folds probe outcomes into health.
     fn fold(&mut self, events: impl Iterator<Item = ProbeEvent>) {
         let now = self.clock.now();
-        let mut changes = Vec::new();
+        // First what time brought: after a stop of this process nothing may move on evidence that went stale meanwhile.
+        let mut changes = self.health.poll(now);
         self.health_unseen = true;
         for event in events {
             match event {
@@ -284,6 +286,10 @@ impl Writer {
     fn take_changes(&mut self, changes: Vec<Change>, now: Now) {
         if changes.is_empty() {
             return;
+        }
+        if changes.iter().any(|change| matches!(change.what, ChangeKind::Prober { .. })) {
+            let suspicion = self.health.suspicion().map(suspected_message);
+            self.node_alert(AlertKind::ProberSuspected, suspicion);
         }
         let mut names: BTreeSet<Name> = BTreeSet::new();
         for change in &changes {
@@ -360,7 +366,6 @@ impl Writer {
 
     /// Why a region's health is what it is.
     fn region_reason(&self, change: &Change) -> String {
-        use crate::model::HealthSource;
         self.health
             .region(&change.app, &change.region)
             .map_or_else(String::new, |status| status.reason.clone())
@@ -407,6 +412,14 @@ impl Writer {
         }
         let _ = reply.send(());
     }
+}
+
+/// What an operator must know while the prober is suspected.
+fn suspected_message(suspicion: &Suspicion) -> String {
+    format!(
+        "{suspicion}. The prober is suspected rather than the regions: verdicts are unknown with the last ones kept, no policy moves and no \
+         proposal opens. Look at this node's own network; switch by hand with --override target-healthy if the regions are down"
+    )
 }
 
 /// The end of the append under way; never, while there is none.

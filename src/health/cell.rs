@@ -1,12 +1,16 @@
 //! One probe at one address: the counters, the verdict and its freshness.
 //!
 //! The state diagram stands in the module's head. `unknown` is one state with one rule, whether nothing
-//! was heard yet or the evidence went stale; the verdict from before stays visible in the latter case.
+//! was heard yet, the evidence went stale, or the prober is suspected; the verdict from before stays visible in the latter cases.
 //! Failures counted while `unknown` stay counted when the first success comes, since only `rise`
 //! successes in a row clear the count.
+//!
+//! Runs that say nothing of the endpoint are set aside: shown, not counted, and no evidence, so a verdict that
+//! rests on older runs goes stale by itself ([`discard`] says which runs those are).
 
 use super::TargetStatus;
-use crate::model::{Failure, Mono, Observed, Outcome, ProbeSpec, ProbeTarget, Verdict};
+use super::suspicion::Voice;
+use crate::model::{Discard, FailReason, Failure, Mono, Observed, Outcome, ProbeSpec, ProbeTarget, Verdict};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,8 +46,14 @@ pub(super) struct Cell {
     pub failures: u32,
     /// Successes in a row, at most `rise`.
     pub successes: u32,
-    /// The last outcome.
+    /// The last outcome that counted.
     pub last: Option<Run>,
+    /// The last outcome, where it was not counted, and why not.
+    pub aside: Option<(Discard, Run)>,
+    /// Whether it is `unknown` because the prober came under suspicion.
+    pub frozen: bool,
+    /// What it said of the prober.
+    pub voice: Voice,
     /// What the application last said it is, and when.
     pub said: Option<(Observed, Mono)>,
 }
@@ -60,33 +70,43 @@ impl Cell {
             failures: 0,
             successes: 0,
             last: None,
+            aside: None,
+            frozen: false,
+            voice: Voice::default(),
             said: None,
         }
     }
 
     /// Whether an outcome that ended at `at` is new and of this cell.
     pub fn accepts(&self, at: Mono) -> bool {
-        at >= self.born && self.last.as_ref().is_none_or(|last| at > last.at)
+        let is_later = |run: &Run| at > run.at;
+        at >= self.born && self.last.as_ref().is_none_or(is_later) && self.aside.as_ref().is_none_or(|(_, run)| is_later(run))
     }
 
-    /// Counts an outcome; the caller asked [`Cell::accepts`].
-    pub fn observe(&mut self, spec: &ProbeSpec, outcome: &Outcome, now: Mono) {
+    /// Counts an outcome, or sets it aside for a reason; the caller asked [`Cell::accepts`].
+    pub fn observe(&mut self, spec: &ProbeSpec, outcome: &Outcome, discard: Option<Discard>, now: Mono) {
         // One from the future would stay fresh for too long.
         let at = outcome.at.min(now);
         self.expire(spec, at);
-        let before = self.verdict;
-        self.count(spec, outcome.result.is_ok());
-        if self.verdict != before {
-            self.since = now;
-        }
-        self.stale = None;
-        self.last = Some(Run {
+        let run = Run {
             at,
             took: outcome.took,
             result: outcome.result.clone(),
             note: outcome.note.clone(),
             values: outcome.values.clone(),
-        });
+        };
+        if let Some(why) = discard {
+            self.aside = Some((why, run));
+            self.expire(spec, now);
+            return;
+        }
+        let before = self.verdict;
+        self.count(spec, outcome.result.is_ok());
+        if self.verdict != before {
+            self.since = now;
+        }
+        (self.stale, self.frozen, self.aside) = (None, false, None);
+        self.last = Some(run);
         // A run that could not ask does not unsay what was said before; it ages.
         if let Some(observed) = outcome.observed {
             self.said = (observed != Observed::None).then_some((observed, at));
@@ -125,9 +145,39 @@ impl Cell {
                 self.since = now;
             }
             self.stale = Some(self.verdict);
-            self.verdict = Verdict::Unknown;
-            self.failures = 0;
-            self.successes = 0;
+            self.forget();
+        }
+    }
+
+    /// Lets go of the verdict because the prober is suspected. What was known to be sick before everything was cut off since
+    /// `since` stays so; what fell since then falls with the suspicion.
+    pub fn freeze(&mut self, since: Mono, now: Mono) {
+        let fell = self.voice.turned_since(since);
+        let was = match (self.verdict, fell) {
+            (Verdict::Unhealthy, None) => return,
+            (Verdict::Unhealthy, Some(before)) => before,
+            (verdict, _) => verdict,
+        };
+        if self.verdict != Verdict::Unknown {
+            self.since = now;
+            self.stale = Some(was);
+        }
+        self.frozen = true;
+        self.forget();
+    }
+
+    /// Starts anew from `unknown`.
+    fn forget(&mut self) {
+        self.verdict = Verdict::Unknown;
+        self.failures = 0;
+        self.successes = 0;
+    }
+
+    /// Why the probe cannot run on this node, if its last run could not.
+    pub fn cannot_run(&self) -> Option<&str> {
+        match &self.aside {
+            Some((Discard::CannotRun, run)) => run.result.as_ref().err().map(|failure| failure.message.as_str()),
+            _ => None,
         }
     }
 
@@ -154,9 +204,19 @@ impl Cell {
 
     /// Why the verdict is what it is, in words.
     pub fn message(&self) -> String {
+        if self.verdict == Verdict::Unknown
+            && let Some(message) = self.cannot_run()
+        {
+            return format!("the probe cannot run: {message}");
+        }
+        let why = if self.frozen {
+            "the prober is suspected"
+        } else {
+            "no fresh evidence"
+        };
         match (self.stale, &self.last) {
-            (Some(Verdict::Unknown), _) => "no fresh evidence".to_owned(),
-            (Some(verdict), _) => format!("no fresh evidence, was {}", verdict.as_str()),
+            (Some(Verdict::Unknown), _) => why.to_owned(),
+            (Some(verdict), _) => format!("{why}, was {}", verdict.as_str()),
             (None, None) => "no evidence yet".to_owned(),
             (None, Some(run)) => match &run.result {
                 Ok(()) => "passes".to_owned(),
@@ -179,7 +239,26 @@ impl Cell {
             successes: self.successes,
             rise: spec.rise,
             last: self.last.as_ref(),
+            aside: self.aside.as_ref().map(|(why, run)| (*why, run)),
             observed: self.observed(),
         }
+    }
+}
+
+/// Why an outcome says nothing of the endpoint, if it does not.
+///
+/// - The probe could not run at all (a file gone, out of descriptors): that is this node's fault.
+/// - It got no answer in time, and this process was late by more than the time that the answer had: its timer fired late, or the
+///   run took half as long again as it may take at most, so that it was stopped on the way (SIGSTOP, a paused VM, no CPU).
+/// - Nothing came back while the prober is suspected. What was sick before stays confirmed: that makes nothing worse.
+pub(super) fn discard(spec: &ProbeSpec, outcome: &Outcome, verdict: Verdict, suspected: bool) -> Option<Discard> {
+    let reason = outcome.result.as_ref().err()?.reason;
+    let stopped = outcome.took > spec.timeout.saturating_add(spec.timeout / 2);
+    match reason {
+        FailReason::Internal => Some(Discard::CannotRun),
+        FailReason::Timeout if stopped || outcome.late > spec.timeout => Some(Discard::Late),
+        FailReason::Connect if stopped => Some(Discard::Late),
+        FailReason::Timeout | FailReason::Connect if suspected && verdict != Verdict::Unhealthy => Some(Discard::Suspected),
+        _ => None,
     }
 }

@@ -8,10 +8,12 @@
 //!     │                       (a failure adds 1; only `rise` successes in a row clear the count)
 //!     └──`fall` failures──▶ unhealthy
 //!  any ──no outcome for `stale-after`──▶ unknown, the last verdict and its age stay visible; starts anew
+//!  healthy, unhealthy just now ──the prober is suspected (`suspicion`)──▶ unknown, likewise
 //! ```
 //!
 //! Invariants: an outcome is counted at most once and only in order; an outcome of a probe that is not
-//! configured (any more) changes nothing; a failed look-up never empties an endpoint; `unknown` is never
+//! configured (any more) changes nothing; nor does one that says nothing of the endpoint, such as a run that this node was late
+//! for or could not make (`model::Discard`): it is shown and set aside; a failed look-up never empties an endpoint; `unknown` is never
 //! turned into `unhealthy` by the passing of time, by a restart or by a reload; the cost of an outcome
 //! does not grow with the number of applications, and a clone costs O(1).
 //!
@@ -20,20 +22,25 @@
 //! verdict.
 
 mod cell;
+mod lateness;
 mod region;
 mod saved;
+mod suspicion;
 #[cfg(test)]
 mod tests;
 
 use crate::model::{
-    App, AppId, Endpoint, Fleet, HealthSource, Mono, Now, Observed, Outcome, ProbeTarget, RegionHealth, RegionId, RegionStatus, Verdict,
+    App, AppId, Discard, Endpoint, Fleet, HealthSource, Mono, Now, Observed, Outcome, ProbeTarget, RegionHealth, RegionId, RegionStatus,
+    Suspicion, Verdict,
 };
 use cell::Cell;
 pub use cell::Run;
+use lateness::Lateness;
 use region::RegionBook;
 pub use saved::{Saved, SavedCell};
 use std::net::IpAddr;
 use std::sync::Arc;
+use suspicion::{Poll, Turn};
 
 /// Everything that the probes found. A clone shares everything and costs O(1), so that readers get one
 /// with each snapshot.
@@ -43,6 +50,12 @@ pub struct Book {
     apps: imbl::OrdMap<AppId, Arc<AppBook>>,
     /// When the evidence of each cell goes stale, soonest first; cells without fresh evidence are not in it.
     due: imbl::OrdSet<(Mono, Arc<ProbeTarget>)>,
+    /// What all probes together say of the prober.
+    poll: Arc<Poll>,
+    /// Runs that this node was late for.
+    lateness: Lateness,
+    /// Runs that were not counted, in the order of [`Discard::ALL`].
+    discarded: [u64; Discard::ALL.len()],
 }
 
 /// One application: its config and the books of its regions.
@@ -102,6 +115,18 @@ pub enum ChangeKind {
         /// Now.
         to: Observed,
     },
+    /// Whether a probe can run on this node.
+    CannotRun {
+        /// Which.
+        target: Arc<ProbeTarget>,
+        /// Why not; none: it can again.
+        message: Option<String>,
+    },
+    /// The prober itself: one for each region that it looks at.
+    Prober {
+        /// Whether it is suspected from now on, or not any more.
+        suspected: bool,
+    },
 }
 
 /// One probe at one address, for display.
@@ -127,8 +152,10 @@ pub struct TargetStatus<'a> {
     pub successes: u32,
     /// The threshold for `successes`.
     pub rise: u32,
-    /// The last outcome.
+    /// The last outcome that counted.
     pub last: Option<&'a Run>,
+    /// The last outcome, where it was not counted, and why not.
+    pub aside: Option<(Discard, &'a Run)>,
     /// What the application freshly says it is; `none` where this probe does not report it.
     pub observed: Observed,
 }
@@ -156,12 +183,40 @@ impl Book {
             apps.insert(id.clone(), book);
         }
         self.apps = apps;
+        self.recount_due();
+        self.recount_poll(fleet);
+        changes
+    }
+
+    /// The share of everything that is cut off at once above which the prober is suspected, percent; 100: never.
+    pub fn suspect_above(&mut self, percent: u8) {
+        Arc::make_mut(&mut self.poll).suspect_above(percent);
+    }
+
+    /// Finds anew what goes stale when.
+    fn recount_due(&mut self) {
         let due = self.apps.values().flat_map(|book| {
             let cells = book.regions.iter().flat_map(|(_, region)| region.cells());
             cells.filter_map(|cell| Some((cell.due(book.app.probes.get(cell.target.probe)?)?, Arc::clone(&cell.target))))
         });
         self.due = due.collect();
-        changes
+    }
+
+    /// Adds up anew what the probes say of the prober.
+    fn recount_poll(&mut self, fleet: &Fleet) {
+        let counts = |app: &App, probe: usize| app.probes.get(probe).is_some_and(|spec| !spec.monitoring_only);
+        let voices = self.apps.values().flat_map(|book| {
+            book.regions.iter().flat_map(move |(id, region)| {
+                let cells = region.cells().filter(move |cell| counts(&book.app, cell.target.probe));
+                cells.map(move |cell| (id, cell.voice))
+            })
+        });
+        let poll = Arc::make_mut(&mut self.poll);
+        poll.reconfigure(fleet, voices);
+        for book in self.apps.values() {
+            let addresses = book.regions.iter().map(|(_, region)| region.addresses()).sum();
+            poll.expect(&book.app, 0, addresses);
+        }
     }
 
     /// Takes in the addresses that a host name resolved to: new ones start `unknown`, gone ones go. An empty
@@ -177,8 +232,13 @@ impl Book {
         let book = Arc::make_mut(book);
         let probes = &book.app.probes;
         if let Some((id, region)) = book.regions.iter_mut().find(|(id, _)| id == region) {
-            let gone = Arc::make_mut(region).resolved(&book.app, id, endpoint, addresses, now.mono, &mut changes);
+            let before = region.addresses();
+            let region = Arc::make_mut(region);
+            let gone = region.resolved(&book.app, id, endpoint, addresses, now.mono, &mut changes);
+            let poll = Arc::make_mut(&mut self.poll);
+            poll.expect(&book.app, before, region.addresses());
             for cell in gone {
+                poll.forget(id, cell.voice);
                 let at = probes.get(cell.target.probe).and_then(|spec| cell.due(spec));
                 if let Some(at) = at {
                     due.remove(&(at, cell.target));
@@ -192,13 +252,69 @@ impl Book {
     /// than the last one counted, and such as ended before the cell began.
     pub fn observe(&mut self, outcome: &Outcome, now: Now) -> Vec<Change> {
         let mut changes = Vec::new();
-        let accepts = self.cell(&outcome.target).is_some_and(|cell| cell.accepts(outcome.at));
-        if accepts {
-            self.touch(&outcome.target, now.mono, &mut changes, |cell, spec| {
-                cell.observe(spec, outcome, now.mono)
-            });
+        let Some((cell, spec)) = self.cell_and_spec(&outcome.target).filter(|(cell, _)| cell.accepts(outcome.at)) else {
+            return changes;
+        };
+        let (verdict, mut voice) = (cell.verdict, cell.voice);
+        let mut discard = cell::discard(spec, outcome, verdict, false);
+        if discard != Some(Discard::Late) && !spec.monitoring_only {
+            let cut = outcome.result.as_ref().is_err_and(|failure| failure.reason.is_cut());
+            let poll = Arc::make_mut(&mut self.poll);
+            voice = poll.hear(&outcome.target.region, voice, verdict, cut, outcome.at.min(now.mono));
+            match poll.weigh(now.mono) {
+                Some(Turn::Begins(since)) => self.freeze(since, now.mono, &mut changes),
+                Some(Turn::Ends) => self.tell_prober(false, &mut changes),
+                None => {}
+            }
+        }
+        let suspected = self.poll.suspicion().is_some();
+        self.touch(&outcome.target, now.mono, &mut changes, |cell, spec| {
+            cell.voice = voice;
+            discard = cell::discard(spec, outcome, cell.verdict, suspected);
+            cell.observe(spec, outcome, discard, now.mono);
+        });
+        if let Some(why) = discard {
+            // The place is one of the array's: it is as long as the list of reasons.
+            self.discarded.get_mut(why.place()).map(|count| *count += 1);
+            if why == Discard::Late {
+                self.lateness.note(now.mono);
+            }
         }
         changes
+    }
+
+    /// How many runs were not counted, by reason, since the start.
+    pub fn discarded(&self) -> impl Iterator<Item = (Discard, u64)> {
+        Discard::ALL.into_iter().zip(self.discarded)
+    }
+
+    /// In words, while this node goes on being late for its own probes.
+    pub fn is_late(&self, now: Now) -> Option<String> {
+        self.lateness.goes_on(now.mono)
+    }
+
+    /// The prober is suspected: every verdict goes, but for what was sick before `since`.
+    fn freeze(&mut self, since: Mono, now: Mono, changes: &mut Vec<Change>) {
+        let ids: Vec<AppId> = self.apps.keys().cloned().collect();
+        for id in &ids {
+            let Some(book) = self.apps.get_mut(id) else { continue };
+            let AppBook { app, regions } = Arc::make_mut(book);
+            for (id, region) in regions {
+                Arc::make_mut(region).freeze(app, id, since, now, changes);
+            }
+        }
+        self.recount_due();
+        self.tell_prober(true, changes);
+    }
+
+    /// Tells of the prober for every region, so that whoever acts on changes looks at every name.
+    fn tell_prober(&self, suspected: bool, changes: &mut Vec<Change>) {
+        let all = self.regions().map(|(app, region, _)| Change {
+            app: app.clone(),
+            region: region.clone(),
+            what: ChangeKind::Prober { suspected },
+        });
+        changes.extend(all);
     }
 
     /// Lets evidence go stale whose time has come.
@@ -251,6 +367,12 @@ impl Book {
         region.cell(target)
     }
 
+    /// The cell of a target with what is configured, for reading.
+    fn cell_and_spec(&self, target: &ProbeTarget) -> Option<(&Cell, &crate::model::ProbeSpec)> {
+        let spec = self.apps.get(&target.app)?.app.probes.get(target.probe)?;
+        Some((self.cell(target)?, spec))
+    }
+
     /// Changes one cell with `act` and draws every conclusion: due time, endpoint, region, observed role.
     fn touch(&mut self, target: &ProbeTarget, now: Mono, changes: &mut Vec<Change>, act: impl FnOnce(&mut Cell, &crate::model::ProbeSpec)) {
         let Some(book) = self.apps.get_mut(&target.app) else {
@@ -285,6 +407,10 @@ impl HealthSource for Book {
         let book = self.apps.get(app)?;
         let (_, region) = book.regions.iter().find(|(id, _)| id == region)?;
         Some(&region.status)
+    }
+
+    fn suspicion(&self) -> Option<&Suspicion> {
+        self.poll.suspicion()
     }
 }
 

@@ -46,6 +46,8 @@ struct Tally {
     active: usize,
     /// Cells that freshly say `passive`.
     passive: usize,
+    /// Cells that are unknown because the prober came under suspicion.
+    frozen: usize,
 }
 
 /// One endpoint: an address, or a host name with the addresses it last resolved to.
@@ -105,6 +107,7 @@ impl RegionBook {
             observed: Observed::None,
             observed_since: now,
             endpoints: Vec::new(),
+            cannot_run: None,
         };
         let mut book = RegionBook {
             status: old.map_or(unknown, |old| old.status.clone()),
@@ -116,6 +119,31 @@ impl RegionBook {
         };
         book.count_all(app, id, now, changes);
         book
+    }
+
+    /// How many addresses its endpoints have.
+    pub fn addresses(&self) -> usize {
+        self.endpoints.iter().map(|book| book.addresses.len()).sum()
+    }
+
+    /// Lets go of every verdict but those of what was sick before `since`: the prober is suspected.
+    pub fn freeze(&mut self, app: &App, id: &RegionId, since: Mono, now: Mono, changes: &mut Vec<Change>) {
+        for book in &mut self.endpoints {
+            for cell in Arc::make_mut(book).addresses.iter_mut().flat_map(|one| &mut one.cells) {
+                let from = cell.verdict;
+                cell.freeze(since, now);
+                if cell.verdict != from {
+                    let what = ChangeKind::Probe {
+                        target: Arc::clone(&cell.target),
+                        from,
+                        to: cell.verdict,
+                        message: cell.message(),
+                    };
+                    changes.push(change(&cell.target, what));
+                }
+            }
+        }
+        self.count_all(app, id, now, changes);
     }
 
     /// All cells, in the order of the config.
@@ -152,8 +180,11 @@ impl RegionBook {
         let address = book.addresses.iter_mut().find(|one| one.address == target.address)?;
         let cell = address.cells.get_mut(target.probe)?;
         let (verdict, observed, failure) = (cell.verdict, cell.observed(), cell.failure().cloned());
+        let (frozen, cannot_run) = (cell.frozen, cell.cannot_run().map(str::to_owned));
         act(cell);
-        let told_otherwise = cell.verdict != Verdict::Healthy && cell.failure() != failure.as_ref();
+        let ran_otherwise = cell.cannot_run() != cannot_run.as_deref();
+        let told_otherwise =
+            ran_otherwise || cell.frozen != frozen || cell.verdict != Verdict::Healthy && cell.failure() != failure.as_ref();
         let (from, to) = (verdict, cell.verdict);
         if from != to {
             let what = ChangeKind::Probe {
@@ -163,6 +194,18 @@ impl RegionBook {
                 message: cell.message(),
             };
             changes.push(change(target, what));
+        }
+        if counting && cell.cannot_run().is_some() != cannot_run.is_some() {
+            let what = ChangeKind::CannotRun {
+                target: Arc::clone(&cell.target),
+                message: cell.cannot_run().map(str::to_owned),
+            };
+            changes.push(change(target, what));
+        }
+        match (frozen, cell.frozen) {
+            (true, false) => self.tally.frozen = self.tally.frozen.saturating_sub(1),
+            (false, true) => self.tally.frozen += 1,
+            _ => {}
         }
         let said = (observed, cell.observed());
         if counting {
@@ -175,6 +218,9 @@ impl RegionBook {
         }
         if counting && from != to {
             self.conclude_endpoint(app, target, place, now, changes);
+        }
+        if counting && ran_otherwise {
+            self.status.cannot_run = self.cannot_run(app);
         }
         if counting && (from != to || told_otherwise) {
             self.status.reason = self.reason(app);
@@ -227,6 +273,7 @@ impl RegionBook {
             self.tally.add(verdict, 1);
             for cell in book.addresses.iter().flat_map(|one| &one.cells) {
                 self.tally.recount(Observed::None, cell.observed());
+                self.tally.frozen += usize::from(cell.frozen);
                 if app.probes.get(cell.target.probe).is_some_and(|spec| !spec.monitoring_only) {
                     evidence_at = evidence_at.max(cell.last.as_ref().map(|last| last.at));
                 }
@@ -250,6 +297,7 @@ impl RegionBook {
         }
         self.status.endpoints = endpoints;
         self.status.evidence_at = evidence_at;
+        self.status.cannot_run = self.cannot_run(app);
         let health = self.health();
         if health != self.status.health {
             let from = std::mem::replace(&mut self.status.health, health);
@@ -336,10 +384,23 @@ impl RegionBook {
             parts.push(format!("{unhealthy} of {all} {} {verb}{colon}{told}", endpoints(all)));
         }
         let unknown = all.saturating_sub(healthy + unhealthy);
-        if unknown > 0 {
+        if unknown > 0 && self.tally.frozen > 0 {
+            parts.push(format!("{unknown} of {all} {} not known: the prober is suspected", endpoints(all)));
+        } else if unknown > 0 {
             parts.push(format!("no fresh evidence from {unknown} of {all} {}", endpoints(all)));
         }
+        if let Some(why) = self.status.cannot_run.as_ref().filter(|_| unknown > 0) {
+            parts.push(format!("a probe cannot run: {why}"));
+        }
         parts.join("; ")
+    }
+
+    /// The first counting probe that cannot run on this node, and why.
+    fn cannot_run(&self, app: &App) -> Option<String> {
+        self.cells().find_map(|cell| {
+            let spec = app.probes.get(cell.target.probe).filter(|spec| !spec.monitoring_only)?;
+            Some(format!("{}: {}", spec.kind.as_str(), shorten(cell.cannot_run()?)))
+        })
     }
 
     /// The different failures of the unhealthy endpoints, the first ones in the order of the config.

@@ -129,6 +129,8 @@ pub struct RegionStatus {
     pub observed_since: Mono,
     /// Its endpoints in the order of the config.
     pub endpoints: Vec<EndpointStatus>,
+    /// Why a counting probe there cannot run on this node, if one cannot: `postgres: password file …`.
+    pub cannot_run: Option<String>,
 }
 
 /// Where decisions read health from. `health::Book` is the one real implementation; tests and the
@@ -136,6 +138,98 @@ pub struct RegionStatus {
 pub trait HealthSource {
     /// The status of a region for an application; none when the pair is not configured.
     fn region(&self, app: &AppId, region: &RegionId) -> Option<&RegionStatus>;
+
+    /// Why the prober itself is suspected to be sick, while it is: no policy moves then, and no proposal opens or ends.
+    fn suspicion(&self) -> Option<&Suspicion> {
+        None
+    }
+}
+
+/// Why the prober, and not the regions, is thought to be sick: what the words of the probes added up to when that began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Suspicion {
+    /// Since when.
+    pub since: Mono,
+    /// Within which time everything was cut off.
+    pub within: Duration,
+    /// The share above which it is suspected, percent.
+    pub above: u8,
+    /// What was found.
+    pub figures: Figures,
+}
+
+/// Words of probes, added up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Figures {
+    /// Probes that were heard.
+    pub heard: u32,
+    /// Those of them that were cut off.
+    pub cut: u32,
+    /// Regions of which anything was heard.
+    pub regions: u32,
+    /// Those of them that were cut off.
+    pub regions_cut: u32,
+}
+
+impl fmt::Display for Suspicion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Figures {
+            heard,
+            cut,
+            regions,
+            regions_cut,
+        } = self.figures;
+        write!(
+            f,
+            "{cut} of {heard} probes heard, in {regions_cut} of {regions} regions, were cut off within {}: more than {} % at once",
+            super::show_duration(self.within),
+            self.above
+        )
+    }
+}
+
+/// Why a run of a probe says nothing of the endpoint and is not counted: the `reason` label of `pointsman_probe_discarded_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Discard {
+    /// It got no answer while this process itself was late.
+    Late,
+    /// The probe could not run on this node.
+    CannotRun,
+    /// It was cut off while the prober is suspected.
+    Suspected,
+}
+
+impl Discard {
+    /// Every reason, in the order of the counters.
+    pub const ALL: [Discard; 3] = [Discard::Late, Discard::CannotRun, Discard::Suspected];
+
+    /// As written in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Discard::Late => "late",
+            Discard::CannotRun => "cannot-run",
+            Discard::Suspected => "suspected",
+        }
+    }
+
+    /// Its place in [`Discard::ALL`].
+    pub fn place(self) -> usize {
+        match self {
+            Discard::Late => 0,
+            Discard::CannotRun => 1,
+            Discard::Suspected => 2,
+        }
+    }
+
+    /// For people, after what the run said.
+    pub fn words(self) -> &'static str {
+        match self {
+            Discard::Late => "not counted: this node was late itself",
+            Discard::CannotRun => "not counted: the probe cannot run on this node",
+            Discard::Suspected => "not counted: the prober is suspected",
+        }
+    }
 }
 
 /// Why a probe failed: the `reason` label of `pointsman_probe_failures_total`.
@@ -173,6 +267,11 @@ impl FailReason {
             FailReason::Auth => "auth",
             FailReason::Internal => "internal",
         }
+    }
+
+    /// Whether nothing came back from the endpoint, so that the fault may as well be the prober's own. Any other failure is an answer.
+    pub fn is_cut(self) -> bool {
+        matches!(self, FailReason::Timeout | FailReason::Connect | FailReason::Internal)
     }
 }
 

@@ -23,7 +23,9 @@ pub use diag::{Diagnostic, Location, Severity};
 pub use dns::{CLASS_IN, Rtype, TTL_MAX, rcode};
 pub use event::{Actor, Body, Draft, Evidence, Gate, GateWord, Move, MoveKind, ProposalEnd, RegionEvidence};
 pub use expect::{Expect, Exposed, Pattern, RoleRule, Source, Test, ValueRule, contradiction, fact_number};
-pub use health::{EndpointStatus, FailReason, Failure, HealthSource, Observed, Outcome, RegionHealth, RegionStatus, Verdict};
+pub use health::{
+    Discard, EndpointStatus, FailReason, Failure, Figures, HealthSource, Observed, Outcome, RegionHealth, RegionStatus, Suspicion, Verdict,
+};
 pub use ids::{AppId, Generation, RegionId, Seq, Serial};
 pub use name::{LABEL_OCTETS_MAX, NAME_OCTETS_MAX, Name, NameError, parse_labels};
 pub use prefix::{Prefix, PrefixSet, RateLimit, mask};

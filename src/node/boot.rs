@@ -14,7 +14,7 @@ use crate::config::{self, Config, Loaded};
 use crate::control::{self, Serving, WARNINGS_MAX, load, restore_roles};
 use crate::health::Book;
 use crate::ledger::{Entry, Hash};
-use crate::model::{Actor, Body, Diagnostic, Draft, Fleet, Now, Seq, Severity};
+use crate::model::{Actor, Body, Diagnostic, Draft, Now, Seq, Severity};
 use crate::role::{self, State};
 use crate::store::{self, Appender, FileStore, LedgerReader, StoreError};
 use crate::telemetry::{Clock, chain};
@@ -91,7 +91,7 @@ pub(super) fn boot(options: &ServeOptions, clock: &Clock) -> anyhow::Result<Boot
     }
     let offers = offers(options, today, &data_dir, &roles.state)?;
     let offer = record_first(&mut store, &mut roles, offers, now)?;
-    let health = restore_health(&data_dir, &offer.loaded.config.fleet, now);
+    let health = restore_health(&data_dir, &offer.loaded.config, now);
     let ledger = store.reader();
     let files = offer.loaded.files.iter().map(|(path, _)| path.clone()).collect();
     let appender = Appender::start(store).context("starting the ledger's I/O thread")?;
@@ -300,9 +300,10 @@ fn record(store: &mut FileStore, roles: &mut Roles, drafts: Vec<Draft>, now: Now
 }
 
 /// Health as it was saved, as far as it is fresh; what cannot be read is unknown.
-fn restore_health(data_dir: &Path, fleet: &Fleet, now: Now) -> Book {
+fn restore_health(data_dir: &Path, config: &Config, now: Now) -> Book {
     let mut health = Book::new();
-    health.reconfigure(fleet, now);
+    health.suspect_above(config.node.suspect_self_above);
+    health.reconfigure(&config.fleet, now);
     match store::read_health(data_dir) {
         Ok(Some(saved)) => {
             health.restore(&saved, now);
@@ -331,7 +332,7 @@ fn answer_only(options: &ServeOptions, today: Result<Loaded, Vec<Diagnostic>>, d
     for draft in role::reconcile(&state, &loaded.config.fleet).unwrap_or_default() {
         state.apply(state.seq(), now, &draft);
     }
-    let health = restore_health(data_dir, &loaded.config.fleet, now);
+    let health = restore_health(data_dir, &loaded.config, now);
     let files = loaded.files.iter().map(|(path, _)| path.clone()).collect();
     Ok(Boot {
         config: Arc::new(loaded.config),

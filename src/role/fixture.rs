@@ -47,6 +47,7 @@ impl Health {
             observed: Observed::None,
             observed_since: now.mono,
             endpoints: endpoints.collect(),
+            cannot_run: None,
         };
         self.regions.insert((app.id.clone(), region), status);
     }

@@ -13,6 +13,9 @@
 //! row 6      one other region observed active ── failover-delay, cooldown ──▶ move there
 //! ```
 //!
+//! While the prober itself is suspected to be sick (`HealthSource::suspicion`) nothing is offered at all: no move, no proposal, no end
+//! of one. Every delay starts anew afterwards, and what changed meanwhile is looked at then.
+//!
 //! A delay counts from the later of two moments: when this watch first saw its condition hold, and when the verdict (or the
 //! observed role) it rests on began; so a break between two polls counts as a break.
 //!
@@ -201,7 +204,7 @@ impl Watch {
             if let Some(at) = slot.due {
                 self.due.insert((at, name.clone()));
             }
-            if slot.due.is_some() || slot.holds.is_some() {
+            if slot.due.is_some() || slot.holds.is_some() || slot.config_changed {
                 self.slots.insert(name, slot);
             }
         }
@@ -217,6 +220,10 @@ fn policy_of(steered: &SteeredName) -> (Failover, [Duration; 3], &[RegionId]) {
 
 /// Looks at one name: its proposal, then its policy.
 fn look(sight: &Sight<'_>, slot: &mut Slot, proposal_last: &mut u64) -> Vec<Draft> {
+    if sight.health.suspicion().is_some() {
+        (slot.holds, slot.waiting) = (None, None);
+        return Vec::new();
+    }
     if std::mem::take(&mut slot.config_changed) {
         slot.outdated = sight.known.proposal;
     }

@@ -59,6 +59,12 @@ kinds! {
     HealthUnknown = "health-unknown",
     /// The evidence on the active region is too old.
     HealthStale = "health-stale",
+    /// A probe of the application cannot run on this node, so it says nothing of the endpoints.
+    ProbeCannotRun = "probe-cannot-run",
+    /// Most of everything was cut off at once, so the prober is suspected and no policy moves; raised by the writer.
+    ProberSuspected = "prober-suspected",
+    /// This node is late for its own probes again and again; raised by the writer.
+    ProberLate = "prober-late",
     /// An operator overrode a gate; raised once, by the writer.
     OverrideUsed = "override-used",
     /// The ledger cannot be written, so nothing changes; moves and proposals are retried. Raised by the writer.
@@ -114,6 +120,7 @@ pub fn alerts(steered: &SteeredName, state: &State, health: &dyn HealthSource, n
     .collect();
     all.extend(observed_alerts(steered, health, decision, active));
     all.extend(age_alert(steered, now, decision, active));
+    all.extend(cannot_run_alert(steered, health));
     all.sort_by_key(|alert| alert.kind);
     all
 }
@@ -246,6 +253,17 @@ fn age_alert(steered: &SteeredName, now: Now, decision: &Decision, active: Optio
             message: format!("there is no evidence on {region} at all: {}", status.reason),
         }),
     }
+}
+
+/// `probe-cannot-run`, of any region: a standby that nobody can look at is no standby.
+fn cannot_run_alert(steered: &SteeredName, health: &dyn HealthSource) -> Option<Alert> {
+    steered.order.iter().find_map(|region| {
+        let why = health.region(&steered.app.id, region)?.cannot_run.as_ref()?;
+        Some(Alert {
+            kind: AlertKind::ProbeCannotRun,
+            message: format!("a probe of {region} cannot run on this node, and says nothing of {region}: {why}"),
+        })
+    })
 }
 
 /// To whole seconds.

@@ -240,6 +240,10 @@ fn log_line(wall: Wall, change: &Change) -> String {
         ChangeKind::Endpoint { endpoint, from, to } => serde_json::json!({ "endpoint": endpoint, "from": from, "to": to }),
         ChangeKind::Region { from, to } => serde_json::json!({ "from": from, "to": to }),
         ChangeKind::Observed { from, to } => serde_json::json!({ "observed-from": from, "observed-to": to }),
+        ChangeKind::CannotRun { target, message } => serde_json::json!({
+            "probe": target.probe, "endpoint": target.endpoint, "address": target.address, "cannot-run": message
+        }),
+        ChangeKind::Prober { suspected } => serde_json::json!({ "prober-suspected": suspected }),
     };
     serde_json::json!({ "time": wall, "app": change.app, "region": change.region, "what": what }).to_string()
 }

@@ -35,6 +35,10 @@ pub const METRICS: &[(&str, &str)] = &[
         "Starts of probes that did not come when planned: the run before took longer, or too many were under way.",
     ),
     (
+        "pointsman_probe_discarded_total",
+        "Failed probe runs that say nothing of the endpoint and were not counted, by reason (late, cannot-run, suspected).",
+    ),
+    (
         "pointsman_health_age_seconds",
         "Age of the latest evidence on a region; no series before the first.",
     ),
@@ -221,6 +225,11 @@ fn lasting(scrape: &Scrape) -> Result<Vec<MetricFamily>, prometheus::Error> {
         .iter()
         .map(|(name, region, count)| (vec![name.clone(), region.clone()], *count));
     family.counter("pointsman_answers_total", &["name", "region"], answers)?;
+    let discarded = scrape
+        .probes_discarded
+        .iter()
+        .map(|(reason, count)| (vec![(*reason).to_owned()], *count));
+    family.counter("pointsman_probe_discarded_total", &["reason"], discarded)?;
     let one = |value: f64| std::iter::once((Vec::new(), value));
     family.gauge("pointsman_proposals_open", &[], one(scrape.proposals_open as f64))?;
     family.gauge("pointsman_ledger_seq", &[], one(scrape.ledger_seq as f64))?;
@@ -310,6 +319,7 @@ mod tests {
                 alert: "no-target",
                 name: "a\"b\\c\nd".into(),
             }],
+            probes_discarded: vec![("late", 2)],
             dns: DnsCounters {
                 queries: vec![("udp", 3)],
                 responses: vec![("NOERROR".into(), 3)],

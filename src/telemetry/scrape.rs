@@ -21,6 +21,8 @@ pub struct Scrape {
     pub ledger_seq: u64,
     /// The published snapshot.
     pub generation: u64,
+    /// Runs of probes that were not counted, by reason.
+    pub probes_discarded: Vec<(&'static str, u64)>,
     /// What the DNS side counted.
     pub dns: DnsCounters,
 }
