@@ -12,6 +12,9 @@
 //! start | reload | restart | restart cold (cold: without the health that was written down)
 //! at TIME                                 lets time pass, up to TIME after the start
 //! health ID REGION [ENDPOINT] healthy|unhealthy|silent [says active|passive] ["reason"]
+//!   a reason that begins with `timeout`, `no` or `connection` is cut off, one with `cannot` is a probe that cannot run here
+//! prober well | cut REGION…               the prober reaches nothing in these regions          stopped TIME
+//! suspected yes|no                        verdict ID REGION HEALTH ["text in the reason"]
 //! appends fail|work
 //! switch NAME REGION [expect REGION] [expect-seq N] [override GATE]…   drain|undrain NAME REGION
 //! evacuate REGION [leave NAME]… [override GATE]…   restore REGION     approve|reject ID
@@ -31,7 +34,7 @@ use pointsman::steering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use world::World;
+use world::{ProberFault, World};
 
 /// One scenario while it runs.
 struct Script {
@@ -162,6 +165,21 @@ impl Script {
                 Ok(())
             }
             "health" => self.health(words),
+            "prober" => {
+                self.world()?.prober = match words {
+                    ["well"] => ProberFault::None,
+                    ["cut", regions @ ..] => ProberFault::Cut(regions.iter().map(|region| RegionId::new(region)).collect()),
+                    _ => return Err("prober well | cut REGION…".to_owned()),
+                };
+                Ok(())
+            }
+            "stopped" => {
+                let [time] = words else { return Err("stopped TIME".to_owned()) };
+                let pause = duration(time)?;
+                self.passed += pause;
+                self.world()?.stall(pause);
+                Ok(())
+            }
             "appends" => {
                 let world = self.world()?;
                 world.appends_fail = words == ["fail"];
@@ -315,6 +333,15 @@ impl Script {
     fn expect(&mut self, verb: &str, words: &[&str]) -> Step {
         let world = self.world()?;
         match (verb, words) {
+            ("suspected", [wanted]) => {
+                let found = world.book.suspicion().map_or("no".to_owned(), |why| format!("yes: {why}"));
+                return equal(found.split(':').next().unwrap_or_default(), wanted).map_err(|error| format!("{error} ({found})"));
+            }
+            ("verdict", [id, region, wanted, texts @ ..]) => {
+                let status = world.book.region(&AppId::new(id), &RegionId::new(region)).ok_or("no such region")?;
+                equal(status.health.as_str(), wanted).map_err(|error| format!("{error}: {}", status.reason))?;
+                return contains(&status.reason, texts);
+            }
             ("entries", [count]) => return equal(&world.ledger.len().to_string(), count),
             ("last", [kind, texts @ ..]) => {
                 let last = world.ledger.last().ok_or("the ledger is empty")?;

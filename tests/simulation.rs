@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
-use world::World;
+use world::{ProberFault, World};
 
 /// The regions there are.
 const REGIONS: [&str; 4] = ["iad", "fra", "lon", "sin"];
@@ -49,6 +49,8 @@ fn the_promises_hold_in_random_worlds() {
         ("reloads", total.reloads),
         ("rejected reloads", total.rejected),
         ("restarts", total.restarts),
+        ("suspicions", total.suspicions),
+        ("stops of the prober", total.stalls),
     ] {
         assert!(runs < 500 || count > runs / 20, "only {count} {what} in {runs} runs");
     }
@@ -91,6 +93,10 @@ struct Tally {
     rejected: u64,
     /// Restarts.
     restarts: u64,
+    /// Times that the prober was suspected.
+    suspicions: u64,
+    /// Times that the whole process was stopped for a while.
+    stalls: u64,
 }
 
 impl Tally {
@@ -106,6 +112,8 @@ impl Tally {
             reloads: self.reloads + other.reloads,
             rejected: self.rejected + other.rejected,
             restarts: self.restarts + other.restarts,
+            suspicions: self.suspicions + other.suspicions,
+            stalls: self.stalls + other.stalls,
         }
     }
 }
@@ -151,7 +159,7 @@ fn run(seed: u64) -> Tally {
     // What an operator saw some time ago: name, active region, version.
     let mut seen: Option<(Name, RegionId, Seq)> = None;
     for _ in 0..40 {
-        match dice.below(20) {
+        match dice.below(24) {
             0..6 => world.pass(Duration::from_millis(dice.below(20_000) as u64)),
             6..12 => misbehave(&mut dice, &mut world),
             12..15 => operate(&mut dice, &mut world, seen.as_ref(), &mut tally),
@@ -171,14 +179,32 @@ fn run(seed: u64) -> Tally {
                 world.appends_fail = dice.once_in(2);
                 world.settle();
             }
+            19..22 => world.prober = random_fault(&mut dice),
+            22 => {
+                world.stall(Duration::from_secs(4 + dice.below(80) as u64));
+                tally.stalls += 1;
+            }
             _ => approve(&mut dice, &mut world, &mut tally),
         }
         world.check_replay();
     }
     world.appends_fail = false;
     world.settle();
+    world.prober = ProberFault::None;
     world.pass(Duration::from_secs(150));
     world.check_replay();
+    everything_works(&mut world);
+    world.pass(Duration::from_secs(90));
+    assert_eq!(world.book.suspicion(), None, "the prober works");
+    for (app, region, status) in world.book.regions() {
+        assert_eq!(
+            status.health,
+            RegionHealth::Healthy,
+            "verdicts come back: {app} {region} {status:?}"
+        );
+    }
+    world.check_replay();
+    tally.suspicions = world.suspicions;
     for record in &world.ledger {
         match &record.draft.body {
             Body::Switched { .. } => tally.switches += 1,
@@ -282,6 +308,20 @@ fn misbehave(dice: &mut Dice, world: &mut World) {
             behaviour.result = result.clone();
             behaviour.says = says.or(behaviour.says);
         });
+    }
+}
+
+/// What is wrong with the prober from now on.
+fn random_fault(dice: &mut Dice) -> ProberFault {
+    match dice.below(6) {
+        0 | 1 => ProberFault::None,
+        2 | 3 => ProberFault::Cut(REGIONS.iter().map(|region| RegionId::new(region)).collect()),
+        4 => {
+            let reached = dice.below(REGIONS.len());
+            let cut = REGIONS.iter().enumerate().filter(|(at, _)| *at != reached);
+            ProberFault::Cut(cut.map(|(_, region)| RegionId::new(region)).collect())
+        }
+        _ => ProberFault::Loss(10 + dice.below(90) as u64),
     }
 }
 

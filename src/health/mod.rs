@@ -274,8 +274,9 @@ impl Book {
             cell.observe(spec, outcome, discard, now.mono);
         });
         if let Some(why) = discard {
-            // The place is one of the array's: it is as long as the list of reasons.
-            self.discarded.get_mut(why.place()).map(|count| *count += 1);
+            if let Some(count) = self.discarded.get_mut(why.place()) {
+                *count += 1;
+            }
             if why == Discard::Late {
                 self.lateness.note(now.mono);
             }

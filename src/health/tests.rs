@@ -6,6 +6,8 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+mod truth;
+
 /// A probe with the thresholds 3 and 2, stale after 30 s.
 fn probe(port: u16) -> ProbeSpec {
     let kind = ProbeKind::Tcp(TcpProbe {

@@ -16,6 +16,9 @@ use std::time::Duration;
 /// Where probes begin relative to whole seconds, so that they never end in the same instant as what a scenario injects.
 const PHASE: Duration = Duration::from_millis(500);
 
+/// The default of `node.suspect-self-above`.
+const SUSPECT_SELF_ABOVE: u8 = 50;
+
 /// How one probed address behaves.
 #[derive(Debug, Clone)]
 pub struct Behaviour {
@@ -25,6 +28,18 @@ pub struct Behaviour {
     pub says: Option<Observed>,
     /// When the next probe ends.
     next: Mono,
+}
+
+/// What is wrong with the prober itself.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum ProberFault {
+    /// Nothing.
+    #[default]
+    None,
+    /// It reaches nothing in these regions.
+    Cut(BTreeSet<RegionId>),
+    /// It loses this share of its runs, percent.
+    Loss(u64),
 }
 
 /// One recorded entry.
@@ -54,6 +69,10 @@ pub struct World {
     pub behaviours: BTreeMap<ProbeTarget, Behaviour>,
     /// Whether appends fail (disk full).
     pub appends_fail: bool,
+    /// What is wrong with the prober itself.
+    pub prober: ProberFault,
+    /// How often the prober came under suspicion.
+    pub suspicions: u64,
     /// When this process started or took a config last: delays count from then on at the earliest.
     pub fresh_since: Mono,
     /// When this process started.
@@ -80,6 +99,8 @@ impl World {
             ledger: Vec::new(),
             behaviours: BTreeMap::new(),
             appends_fail: false,
+            prober: ProberFault::None,
+            suspicions: 0,
             fresh_since: now.mono,
             started_at: now.mono,
             changed: true,
@@ -103,6 +124,7 @@ impl World {
         for draft in drafts {
             self.record(draft);
         }
+        self.book.suspect_above(SUSPECT_SELF_ABOVE);
         self.book.reconfigure(&self.fleet, self.now);
         self.place_probes();
         self.settle();
@@ -168,6 +190,7 @@ impl World {
         self.watch = Watch::new();
         self.watch.reconfigured(&Fleet::default(), &self.fleet);
         self.book = Book::new();
+        self.book.suspect_above(SUSPECT_SELF_ABOVE);
         self.book.reconfigure(&self.fleet, self.now);
         if let Some(saved) = saved {
             self.book.restore(&saved, self.now);
@@ -221,17 +244,83 @@ impl World {
     fn observe(&mut self, target: &ProbeTarget) {
         let behaviour = &self.behaviours[target];
         let Some(result) = behaviour.result.clone() else { return };
+        let result = if self.is_lost(target) {
+            Err("no answer: the prober is at fault".to_owned())
+        } else {
+            result
+        };
         let reports = self.fleet.apps[&target.app].probes[target.probe].reports_role();
-        let failed = |message| Failure {
-            reason: FailReason::Status,
+        let failed = |message: String| Failure {
+            reason: reason_of(&message),
             message,
         };
         let outcome = Outcome {
             observed: behaviour.says.filter(|_| reports && result.is_ok()),
             ..Outcome::new(target.clone(), self.now.mono, Duration::from_millis(5), result.map_err(failed))
         };
-        let changes = self.book.observe(&outcome, self.now);
+        self.fold(&outcome);
+    }
+
+    /// Takes an outcome in, as the writer does.
+    fn fold(&mut self, outcome: &Outcome) {
+        let mut changes = self.book.poll(self.now);
+        let before = self.book.clone();
+        changes.extend(self.book.observe(outcome, self.now));
+        match (before.suspicion(), self.book.suspicion()) {
+            (None, Some(_)) => {
+                self.suspicions += 1;
+                self.check_answers_stay(&before);
+            }
+            // Delays start anew.
+            (Some(_), None) => self.fresh_since = self.now.mono,
+            _ => {}
+        }
         self.touch(&changes);
+    }
+
+    /// Whether the prober itself loses the run of a target that ends now.
+    fn is_lost(&self, target: &ProbeTarget) -> bool {
+        match &self.prober {
+            ProberFault::None => false,
+            ProberFault::Cut(regions) => regions.contains(&target.region),
+            ProberFault::Loss(percent) => {
+                let mut mixed = self.now.wall.0;
+                for byte in format!("{target:?}").bytes() {
+                    mixed = (mixed ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+                }
+                (mixed >> 32) % 100 < *percent
+            }
+        }
+    }
+
+    /// The whole process is stopped and goes on: every run was under way and ends without an answer.
+    pub fn stall(&mut self, duration: Duration) {
+        let sick = |world: &World| -> BTreeSet<(AppId, RegionId)> {
+            let regions = world.book.regions();
+            let sick = regions.filter(|(_, _, status)| status.health == RegionHealth::Unhealthy);
+            sick.map(|(app, region, _)| (app.clone(), region.clone())).collect()
+        };
+        let (before, length) = (sick(self), self.ledger.len());
+        self.now = self.now.plus(duration);
+        let targets: Vec<ProbeTarget> = self.behaviours.keys().cloned().collect();
+        for target in targets {
+            let behaviour = self.behaviours.get_mut(&target).unwrap();
+            behaviour.next = self.now.mono.plus(PHASE);
+            if behaviour.result.is_some() {
+                let failure = Failure {
+                    reason: FailReason::Timeout,
+                    message: "no answer within 2s".to_owned(),
+                };
+                self.fold(&Outcome::new(target, self.now.mono, duration, Err(failure)));
+                self.settle();
+            }
+        }
+        let changes = self.book.poll(self.now);
+        self.touch(&changes);
+        self.settle();
+        assert!(sick(self).is_subset(&before), "a stop of the prober made a region sick");
+        let moved = self.ledger[length..].iter().find(|record| !record.draft.body.moves().is_empty());
+        assert!(moved.is_none(), "a stop of the prober moved something: {moved:?}");
     }
 
     /// Changes how the probed addresses of a region (or one endpoint of it) behave, and lets their probes end now, once.
@@ -314,6 +403,16 @@ impl World {
     /// The decision on a name now.
     pub fn decide(&self, name: &Name) -> Decision {
         pointsman::steering::decide(&self.fleet.names[name], &self.state, &self.book, self.now)
+    }
+}
+
+/// The class of a failure, by its words.
+fn reason_of(message: &str) -> FailReason {
+    match message.split([' ', ':']).next() {
+        Some("timeout" | "no") => FailReason::Timeout,
+        Some("connection") => FailReason::Connect,
+        Some("cannot") => FailReason::Internal,
+        _ => FailReason::Status,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The promises (see `src/lib.rs`) that the core decides, as invariants of a [`World`].
 
 use super::World;
+use pointsman::health::Book;
 use pointsman::model::*;
 use pointsman::role::{self, State};
 use pointsman::steering;
@@ -9,6 +10,10 @@ use std::collections::{BTreeMap, BTreeSet};
 impl World {
     /// What is due was done: no proposal is missing or wrong, no policy sits on a move.
     pub(super) fn check_nothing_is_overdue(&self) {
+        if self.book.suspicion().is_some() {
+            // Nothing is due: what would be waits for the end of the suspicion.
+            return;
+        }
         for (name, steered) in &self.fleet.names {
             let known = self.state.name(name).unwrap();
             let status = self.book.region(&steered.app.id, &known.active).unwrap();
@@ -37,9 +42,37 @@ impl World {
         }
     }
 
+    /// When the prober comes under suspicion, no answer loses a record, but for one that was sick and answered because all of its family
+    /// were.
+    pub(super) fn check_answers_stay(&self, before: &Book) {
+        for steered in self.fleet.names.values() {
+            let was = steering::decide(steered, &self.state, before, self.now);
+            let is = steering::decide(steered, &self.state, &self.book, self.now);
+            if matches!(was.reason, Reason::Healthy | Reason::Degraded | Reason::Unknown) {
+                let kept = is.answer.records();
+                let status = before.region(&steered.app.id, &was.active).unwrap();
+                let was_usable = |record: &String| {
+                    let one = status.endpoints.iter().find(|one| one.endpoint.to_string() == *record);
+                    one.is_some_and(|one| one.verdict.is_usable())
+                };
+                assert!(
+                    was.answer
+                        .records()
+                        .iter()
+                        .all(|record| kept.contains(record) || !was_usable(record)),
+                    "{was:?} became {is:?}"
+                );
+            }
+        }
+    }
+
     /// The promises about entries.
     pub(super) fn check_entry(&self, before: &State, draft: &Draft) {
         assert!(!draft.reason.trim().is_empty(), "an entry without a reason: {draft:?}");
+        assert!(
+            draft.actor != Actor::Policy || self.book.suspicion().is_none(),
+            "the prober is suspected, and yet: {draft:?}"
+        );
         for (name, known) in self.state.names() {
             // Promise 2. The config of a name that is being added or retired may not be served yet.
             assert!(
