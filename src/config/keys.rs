@@ -148,6 +148,10 @@ pub const KEYS: &[(&str, &str)] = &[
         "JSON pointers (RFC 6901) and what they must point at: a value or a table of comparisons; default none",
     ),
     (
+        "probe.http.expect.certificate-days",
+        "whole days that the certificate must have left, `{ ge = 14 }`; with an https URL; default none",
+    ),
+    (
         "probe.http.body-bytes-max",
         "most octets of the body that are read; default 65536; 1 to 16777216",
     ),

@@ -12,6 +12,8 @@
 //! | `task` | one target: waits, runs within the time limit, the gate through which outcomes go |
 //! | `lookup` | one host name: when to look it up, what to keep when that fails |
 //! | `http`, `tcp`, `dns`, `exec`, `postgres` | one kind each, behind the trait `Kind` |
+//! | `connect` | TCP and TLS connections of the kinds that speak over a stream |
+//! | `certificate` | how long a server's certificate is good for |
 //! | `judge` | what a run saw against what is expected |
 //! | `tls` | whom to trust |
 //! | `secure` | one connection, bounded, in the clear or over TLS, for the kinds that are not http |
@@ -22,6 +24,8 @@
 //! probe found is sent after [`Prober::configure`] returned; when the writer is behind, probes wait, so nothing
 //! is dropped and nothing piles up. Deliberately absent: verdicts (`health`), counters for metrics.
 
+mod certificate;
+mod connect;
 mod dns;
 mod exec;
 mod http;

@@ -4,11 +4,10 @@
 //! else for the endpoint. Nothing is kept between runs. Files of passwords are read here too, at each run, so that a
 //! changed password needs no reload.
 
-use super::Stage;
-use super::tls::{Trust, TrustError};
-use super::words::{CLOSED, failure, failure_in_chain, io_failure};
+use super::tls::{Trust, Wanted};
+use super::words::failure;
+use super::{Stage, connect};
 use crate::model::{Endpoint, FailReason, Failure, ProbeTarget, TlsOptions};
-use rustls_pki_types::ServerName;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -17,7 +16,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 /// Most octets of a password file that are read.
@@ -51,19 +49,13 @@ impl Secure {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        stage.set("no TLS handshake");
-        let internal = |error: TrustError| failure(FailReason::Internal, error.to_string());
-        let mut config = self.trust.config(self.options.ca.as_deref()).map_err(internal)?;
-        config.alpn_protocols = alpn.iter().map(|one| one.to_vec()).collect();
-        let host = &self.host;
-        let name = ServerName::try_from(host.clone())
-            .map_err(|_| failure(FailReason::Internal, format!("no certificate can be valid for {host}")))?;
-        let connected = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
-        connected.map_err(|error| match failure_in_chain(&error, host) {
-            Some(found) if found.message == CLOSED => failure(FailReason::Tls, "connection closed during the TLS handshake"),
-            Some(found) => found,
-            None => io_failure(&error),
-        })
+        let wanted = Wanted {
+            ca: self.options.ca.clone(),
+            alpn: alpn.iter().map(|one| one.to_vec()).collect(),
+        };
+        let with = self.trust.secure(&wanted);
+        let with = with.map_err(|error| failure(FailReason::Internal, error.to_string()))?;
+        connect::secure(stream, &with, &self.host, stage).await
     }
 }
 
@@ -82,9 +74,7 @@ pub(super) fn host_of(server_name: Option<&str>, target: &ProbeTarget) -> String
 /// # Errors
 /// With class and words.
 pub(super) async fn connect(peer: SocketAddr, octets_max: usize, stage: &Stage) -> Result<Bounded<TcpStream>, Failure> {
-    stage.set("no connection");
-    let stream = TcpStream::connect(peer).await.map_err(|error| io_failure(&error))?;
-    let _ = stream.set_nodelay(true);
+    let stream = connect::open(peer, stage).await?;
     Ok(Bounded {
         stream,
         left: octets_max,

@@ -4,24 +4,22 @@
 //! config. Sessions are not resumed, since that would skip the verification that is being tested.
 
 use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, RootCertStore};
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Trusted certificates by where they come from.
 #[derive(Debug, Default)]
 pub(super) struct Trust {
     /// What was read, by file; none: the system's.
     read: Mutex<HashMap<Option<PathBuf>, Read>>,
-    /// For plain http, made once.
-    nobody: OnceLock<ClientConfig>,
+    /// What was made of them.
+    made: Mutex<HashMap<Wanted, SecureWith>>,
     /// Counts the configs, so that the system's certificates are read again at each.
     round: std::sync::atomic::AtomicU64,
 }
@@ -33,6 +31,24 @@ struct Read {
     stamp: u64,
     /// The verifier over them.
     verifier: Arc<WebPkiServerVerifier>,
+}
+
+/// What a probe wants of TLS.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub(super) struct Wanted {
+    /// Certificates to trust instead of the system's.
+    pub ca: Option<PathBuf>,
+    /// Protocols to offer by ALPN, the best first.
+    pub alpn: Vec<Vec<u8>>,
+}
+
+/// TLS, ready to be used.
+#[derive(Debug, Clone)]
+pub(super) struct SecureWith {
+    /// How.
+    pub config: Arc<ClientConfig>,
+    /// The state of the files that it was made of.
+    pub stamp: u64,
 }
 
 /// Why there is nobody to trust.
@@ -58,10 +74,17 @@ impl Trust {
     /// Forgets the system's certificates: they are read again when next needed.
     pub fn renew(&self) {
         self.round.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        // What no probe wants any more must not stay.
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// A number that changes when the certificates may have changed.
-    pub fn stamp(&self, ca: Option<&Path>) -> u64 {
+    /// A number that changes when the files behind it may have changed.
+    fn stamp(&self, wanted: &Wanted) -> u64 {
+        self.stamp_of(wanted.ca.as_deref())
+    }
+
+    /// The same for the trusted certificates alone.
+    fn stamp_of(&self, ca: Option<&Path>) -> u64 {
         let mut hasher = DefaultHasher::new();
         match ca {
             None => self.round.load(std::sync::atomic::Ordering::Relaxed).hash(&mut hasher),
@@ -73,36 +96,26 @@ impl Trust {
         hasher.finish()
     }
 
-    /// TLS that trusts these certificates for the host name that is connected to.
-    pub fn config(&self, ca: Option<&Path>) -> Result<ClientConfig, TrustError> {
-        let verifier = self.verifier(ca)?;
-        finish(verifier)
-    }
-
-    /// TLS that trusts these certificates for `address`, wherever the connection goes. HTTP/1.1 only: over
-    /// HTTP/2 the authority would be where the connection goes.
-    pub fn config_for(&self, ca: Option<&Path>, address: IpAddr) -> Result<ClientConfig, TrustError> {
-        let verifier = self.verifier(ca)?;
-        let name = ServerName::IpAddress(address.into());
-        let mut config = finish(Arc::new(Fixed { verifier, name }))?;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(config)
-    }
-
-    /// TLS that trusts nobody, for plain http: nothing is read for it.
-    pub fn nobody(&self) -> Result<ClientConfig, TrustError> {
-        if let Some(config) = self.nobody.get() {
-            return Ok(config.clone());
+    /// TLS as wanted, and a number that changes when it may have to be made anew. Made once for all that want the same.
+    ///
+    /// # Errors
+    /// When there is nobody to trust, or a file cannot be used.
+    pub fn secure(&self, wanted: &Wanted) -> Result<SecureWith, TrustError> {
+        let stamp = self.stamp(wanted);
+        // Held while making it, so that a thousand probes that start together make it once.
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = made.get(wanted).filter(|known| known.stamp == stamp) {
+            return Ok(known.clone());
         }
-        let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
-        let builder = builder.with_safe_default_protocol_versions().map_err(unusable)?;
-        let config = builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth();
-        Ok(self.nobody.get_or_init(|| config).clone())
+        let config = Arc::new(finish(self.verifier(wanted.ca.as_deref())?, wanted)?);
+        let new = SecureWith { config, stamp };
+        made.insert(wanted.clone(), new.clone());
+        Ok(new)
     }
 
     /// The verifier over the certificates of a file or of the system.
     fn verifier(&self, ca: Option<&Path>) -> Result<Arc<WebPkiServerVerifier>, TrustError> {
-        let stamp = self.stamp(ca);
+        let stamp = self.stamp_of(ca);
         let key = ca.map(Path::to_path_buf);
         // Held while reading, so that a thousand probes that start together read once.
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
@@ -143,12 +156,12 @@ impl Trust {
     }
 }
 
-/// A config over a verifier: HTTP/2 or HTTP/1.1, no session resumed.
-fn finish(verifier: Arc<dyn ServerCertVerifier>) -> Result<ClientConfig, TrustError> {
+/// A config over a verifier; no session is resumed.
+fn finish(verifier: Arc<WebPkiServerVerifier>, wanted: &Wanted) -> Result<ClientConfig, TrustError> {
     let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
     let builder = builder.with_safe_default_protocol_versions().map_err(unusable)?;
-    let mut config = builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let mut config = builder.with_webpki_verifier(verifier).with_no_client_auth();
+    config.alpn_protocols.clone_from(&wanted.alpn);
     config.resumption = rustls::client::Resumption::disabled();
     Ok(config)
 }
@@ -156,49 +169,4 @@ fn finish(verifier: Arc<dyn ServerCertVerifier>) -> Result<ClientConfig, TrustEr
 /// What went wrong while putting certificates to use.
 fn unusable(error: impl std::fmt::Display) -> TrustError {
     TrustError::Unusable(error.to_string())
-}
-
-/// Verifies as `verifier` does, for a fixed name: that of the URL where the connection goes elsewhere.
-#[derive(Debug)]
-struct Fixed {
-    /// Does the work.
-    verifier: Arc<WebPkiServerVerifier>,
-    /// The name that the certificate must have.
-    name: ServerName<'static>,
-}
-
-impl ServerCertVerifier for Fixed {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        self.verifier
-            .verify_server_cert(end_entity, intermediates, &self.name, ocsp_response, now)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.verifier.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.verifier.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.verifier.supported_verify_schemes()
-    }
 }

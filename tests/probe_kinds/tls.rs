@@ -174,7 +174,7 @@ async fn a_url_with_an_address_is_verified_for_that_address() {
             .unwrap()
             .signed_by(&key, &authority.issuer)
             .unwrap();
-        let acceptor = acceptor(vec![cert.der().clone()], key, &[b"h2", b"http/1.1"]);
+        let acceptor = acceptor(vec![cert.der().clone()], key, &[b"http/1.1"]);
         let there = server(move |stream| {
             let acceptor = acceptor.clone();
             async move {
@@ -316,5 +316,5 @@ async fn servers_that_do_not_do_tls_are_told_apart() {
         Duration::from_millis(300),
     )
     .await;
-    fails(&seen, FailReason::Timeout, "no answer within 300ms");
+    fails(&seen, FailReason::Timeout, "no TLS handshake within 300ms");
 }

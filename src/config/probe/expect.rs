@@ -118,6 +118,28 @@ pub(super) fn fact(inner: &mut Table<'_>, findings: &mut Findings<'_>, name: &'s
     }
 }
 
+/// Reads the tests of the days that a certificate has left; tells whether there are any.
+pub(super) fn certificate_days(inner: &mut Table<'_>, findings: &mut Findings<'_>, expects: &mut Vec<Expect>) -> bool {
+    const KEY: &str = "certificate-days";
+    let read = |value: &DeValue<'_>| {
+        let tests = tests(value)?;
+        let never_below_0 = [tests.as_slice(), &[Test::AtLeast(0.0)]].concat();
+        match contradiction(&never_below_0) {
+            Some(_) => Err(Bad::new(
+                "can never hold: a certificate that has run out is not accepted in the first place",
+            )),
+            None => Ok(tests),
+        }
+    };
+    let found = inner.value(findings, KEY, read).map(|tests| Expect {
+        source: Source::Fact(KEY),
+        tests: tests.value,
+    });
+    let any = found.is_some();
+    expects.extend(found);
+    any
+}
+
 /// Reads `expect` of a kind that has nothing but facts; none where it was reported.
 pub(super) fn facts(table: &mut Table<'_>, findings: &mut Findings<'_>, path: &'static str, names: &[&'static str]) -> Option<Vec<Expect>> {
     let mut expects = Vec::new();
@@ -231,16 +253,16 @@ pub(super) fn values(
             bad.report(findings, span, &format!("the name `{shown}`"));
             continue;
         }
-        if taken.contains(&name.get_ref().as_ref()) {
-            findings.error(span, format!("`{shown}` is a value that this kind reports by itself"));
-            continue;
-        }
         let Some(entries) = value.get_ref().as_table() else {
             Bad::kind("a table", value.get_ref())
                 .hint("for example { json = \"/capacity\" }")
                 .report(findings, value.span().into(), &format!("`{shown}`"));
             continue;
         };
+        if taken.contains(&name.get_ref().as_ref()) {
+            findings.error(span, format!("`{shown}` is a value that this kind reports by itself"));
+            continue;
+        }
         let mut inner = Table::new(entries, span, path);
         let source = sources.read(&mut inner, findings, span);
         inner.finish(findings);

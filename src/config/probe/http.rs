@@ -22,14 +22,15 @@ pub(super) fn read(table: &mut Table<'_>, findings: &mut Findings<'_>) -> Option
     let url = table.required(findings, "url", "url = \"https://shop.example.net/healthz\"", url);
     let method = table.value(findings, "method", method);
     let headers = read_headers(table, findings);
-    let expect = read_http_expect(table, findings);
+    let secure = url.as_ref().map(|url| url.value.scheme() == "https");
+    let expect = read_http_expect(table, findings, secure);
     let body_bytes_max = table.value(findings, "body-bytes-max", |value| {
         let octets = value::number(value, 1, 16 * 1024 * 1024)?;
         Ok(usize::try_from(octets).unwrap_or(BODY_BYTES_MAX))
     });
     let ca = table.value(findings, "ca", file);
     let role = expect::role(table, findings, "probe.http.role", SOURCES);
-    let values = expect::values(table, findings, "probe.http.value", SOURCES, &[]);
+    let values = expect::values(table, findings, "probe.http.value", SOURCES, &["status", "certificate-days"]);
     let (method, body_bytes_max, ca) = (
         or_default(table, "method", method, "GET".to_owned()),
         or_default(table, "body-bytes-max", body_bytes_max, BODY_BYTES_MAX),
@@ -130,8 +131,8 @@ fn read_headers(table: &mut Table<'_>, findings: &mut Findings<'_>) -> Option<Ve
 /// Status codes as inclusive ranges, and what else is expected.
 type HttpExpect = (Vec<(u16, u16)>, Vec<Expect>);
 
-/// Reads `expect` of an http probe.
-fn read_http_expect(table: &mut Table<'_>, findings: &mut Findings<'_>) -> Option<HttpExpect> {
+/// Reads `expect` of an http probe; `secure` says whether its URL is an https one, where that is known.
+fn read_http_expect(table: &mut Table<'_>, findings: &mut Findings<'_>, secure: Option<bool>) -> Option<HttpExpect> {
     let (mut ranges, mut expects) = (vec![(200, 299)], Vec::new());
     let Some((entries, span)) = table.table(findings, "expect") else {
         return (!table.is_bad("expect")).then_some((ranges, expects));
@@ -154,6 +155,14 @@ fn read_http_expect(table: &mut Table<'_>, findings: &mut Findings<'_>) -> Optio
         expects.extend(expect::table_of_tests(pointers, findings, expect::json_source));
     }
     let whole = !inner.is_bad("body");
+    if expect::certificate_days(&mut inner, findings, &mut expects) && secure == Some(false) {
+        findings
+            .error(
+                inner.key_span("certificate-days"),
+                "`certificate-days` can never hold: there is no certificate with an http:// URL",
+            )
+            .hint("write an https:// URL");
+    }
     inner.finish(findings);
     whole.then_some((ranges, expects))
 }

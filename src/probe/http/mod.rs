@@ -1,0 +1,355 @@
+//! `kind = "http"`, also https: one request to the endpoint's address, with Host and SNI from the URL.
+//!
+//! Redirects are not followed and no proxy of the environment is used. The certificate is verified against
+//! the host of the URL, also where that is an address. The connection is kept between runs, for a minute at
+//! most, so that a server which no longer accepts connections, or whose certificate ran out, is noticed. The
+//! body is read only as far as it is allowed to go, and judged only where something is expected of it.
+//!
+//! | file | what |
+//! |---|---|
+//! | `one`, `two` | HTTP/1.1 and HTTP/2 over a stream |
+//! | `wire` | either of them, kept between runs |
+//! | `request` | what is asked |
+
+mod one;
+mod request;
+mod two;
+mod wire;
+
+use super::certificate::Shown;
+use super::connect::{self, Stream};
+use super::tls::{SecureWith, Trust, Wanted};
+use super::words::failure;
+use super::{Found, Kind, LostFuture, RunFuture, Stage};
+use crate::model::{Exposed, FailReason, Failure, HttpProbe, ProbeTarget};
+use request::Ask;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::time::Instant;
+use wire::{Answer, Idle};
+
+/// How long a connection is used before a new one is made.
+const CONNECTION_AGE_MAX: Duration = Duration::from_secs(60);
+/// How long the rest of a body is waited for that nothing is expected of, so that the connection can be kept.
+const DRAIN: Duration = Duration::from_millis(100);
+/// Most octets of the header fields of an answer.
+const HEADER_OCTETS_MAX: usize = 64 * 1024;
+/// The words for more than that.
+const FIELDS_TOO_LARGE: &str = "the header fields of the answer are too large";
+/// The words for an answer that broke off.
+const BROKEN_OFF: &str = "connection closed before the answer was complete";
+
+/// One probe at one address.
+pub(super) struct Http {
+    /// Where to.
+    peer: SocketAddr,
+    /// What to ask and what to expect.
+    probe: HttpProbe,
+    /// Whether anything looks at the body.
+    looks: bool,
+    /// Whom to trust; shared by all probes.
+    trust: Arc<Trust>,
+    /// The connection of the last run, when that went well.
+    kept: Option<Kept>,
+    /// What is known about how the server treats idle connections.
+    idle_end: IdleEnd,
+}
+
+/// What is known about the end of idle connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum IdleEnd {
+    /// Nothing: a loss says that something happened to the server.
+    Unknown,
+    /// The last one was lost, and said so.
+    Told,
+    /// The last one was lost and the run after it passed: the server ends them by itself.
+    Habit,
+}
+
+/// A connection that is kept.
+struct Kept {
+    /// The connection.
+    idle: Idle,
+    /// When it was made, and with what.
+    made: Made,
+}
+
+/// How a connection came to be.
+#[derive(Debug, Clone, Copy)]
+struct Made {
+    /// When.
+    at: Instant,
+    /// The state of the files of TLS then.
+    stamp: u64,
+    /// What certificates the server showed.
+    shown: Option<Shown>,
+}
+
+impl Http {
+    /// The probe at its target.
+    pub fn new(probe: &HttpProbe, looks: bool, target: &ProbeTarget, trust: &Arc<Trust>) -> Http {
+        // An http or https URL has a port, written or not.
+        let port = probe.url.port_or_known_default().unwrap_or(80);
+        Http {
+            peer: SocketAddr::new(target.address, port),
+            probe: probe.clone(),
+            looks,
+            trust: Arc::clone(trust),
+            kept: None,
+            idle_end: IdleEnd::Unknown,
+        }
+    }
+
+    /// One run.
+    async fn check(&mut self, stage: &Stage) -> Found {
+        let mut exposed = Exposed::default();
+        // Kept only after a success: whatever goes wrong, and also when the caller gives up on this run, the
+        // next one starts with a connection of its own.
+        let kept = self.kept.take();
+        let told = self.idle_end == IdleEnd::Told;
+        // A connection that outlived the time between two runs speaks against a habit.
+        if told || kept.is_some() {
+            self.idle_end = IdleEnd::Unknown;
+        }
+        let result = match self.ask(kept, stage, &mut exposed).await {
+            Ok((note, kept)) => {
+                self.kept = kept;
+                if told {
+                    self.idle_end = IdleEnd::Habit;
+                }
+                Ok(note)
+            }
+            Err(failure) => {
+                self.idle_end = IdleEnd::Unknown;
+                Err(failure)
+            }
+        };
+        Found {
+            result,
+            observed: None,
+            exposed,
+        }
+    }
+
+    /// Asks and judges; a success comes with the connection where it can be kept.
+    async fn ask(&self, kept: Option<Kept>, stage: &Stage, exposed: &mut Exposed) -> Result<(String, Option<Kept>), Failure> {
+        let ask = Ask::new(&self.probe)?;
+        let (mut answer, made) = self.answer(&ask, kept, stage).await?;
+        let status = answer.head.status.as_u16();
+        let passes = self.probe.status.iter().any(|(low, high)| (*low..=*high).contains(&status));
+        exposed.fact("status", status);
+        if let Some(days) = made.shown.and_then(|shown| shown.days_left()) {
+            exposed.fact("certificate-days", days);
+        }
+        for (name, value) in &answer.head.headers {
+            exposed.header(name.as_str(), &String::from_utf8_lossy(value.as_bytes()));
+        }
+        let mut whole = false;
+        if self.looks {
+            stage.set("no complete body");
+            let body = answer.body(self.probe.body_bytes_max).await;
+            let read = body.as_ref().map(drop).map_err(Failure::clone);
+            whole = read.is_ok();
+            exposed.set_body(body);
+            // A wrong status says more than a body that broke off.
+            if passes {
+                read?;
+            }
+        } else if passes {
+            whole = answer.drain(self.probe.body_bytes_max).await?;
+        }
+        if !passes {
+            let message = format!("HTTP {status}, expected {}", ranges(&self.probe.status));
+            return Err(failure(FailReason::Status, message));
+        }
+        let idle = if whole { answer.end().await } else { None };
+        Ok((format!("HTTP {status}"), idle.map(|idle| Kept { idle, made })))
+    }
+
+    /// The answer to a request, over the kept connection or a new one.
+    async fn answer(&self, ask: &Ask, kept: Option<Kept>, stage: &Stage) -> Result<(Answer, Made), Failure> {
+        let secure = self.secure()?;
+        let stamp = secure.as_ref().map_or(0, |secure| secure.stamp);
+        if let Some(mut kept) = kept.filter(|kept| kept.made.stamp == stamp && kept.made.at.elapsed() < CONNECTION_AGE_MAX)
+            && !kept.idle.is_lost().await
+        {
+            stage.set("no answer");
+            // A server may end an idle connection in the moment in which it is used again (RFC 9112 section 9.3.1). What goes
+            // wrong on a new connection counts.
+            if let Ok(answer) = wire::send(kept.idle, ask).await {
+                return Ok((answer, kept.made));
+            }
+        }
+        let (idle, made) = self.connect(secure.as_ref(), stage).await?;
+        stage.set("no answer");
+        Ok((wire::send(idle, ask).await?, made))
+    }
+
+    /// A new connection.
+    async fn connect(&self, secure: Option<&SecureWith>, stage: &Stage) -> Result<(Idle, Made), Failure> {
+        let at = Instant::now();
+        let stream = connect::open(self.peer, stage).await?;
+        let Some(secure) = secure else {
+            let made = Made { at, stamp: 0, shown: None };
+            return Ok((Idle::One(Stream::Plain(stream)), made));
+        };
+        let stream = connect::secure(stream, secure, self.host(), stage).await?;
+        let shown = stream.get_ref().1.peer_certificates().and_then(Shown::of);
+        let stream = Stream::Tls(Box::new(stream));
+        let made = Made {
+            at,
+            stamp: secure.stamp,
+            shown,
+        };
+        let idle = match stream.alpn() {
+            Some(b"h2") => Idle::two(stream).await?,
+            _ => Idle::One(stream),
+        };
+        Ok((idle, made))
+    }
+
+    /// Ready, once, when the kept connection is lost and that says something: a server that ends idle connections before the
+    /// next run by habit is not asked more often for it.
+    fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(kept) = &mut self.kept else { return Poll::Pending };
+        ready!(kept.idle.poll_lost(cx));
+        self.kept = None;
+        if self.idle_end == IdleEnd::Habit {
+            return Poll::Pending;
+        }
+        self.idle_end = IdleEnd::Told;
+        Poll::Ready(())
+    }
+
+    /// TLS for an https URL.
+    fn secure(&self) -> Result<Option<SecureWith>, Failure> {
+        if self.probe.url.scheme() != "https" {
+            return Ok(None);
+        }
+        let wanted = Wanted {
+            ca: self.probe.ca.clone(),
+            alpn: vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+        };
+        let secure = self.trust.secure(&wanted);
+        secure.map(Some).map_err(|error| failure(FailReason::Internal, error.to_string()))
+    }
+
+    /// The host of the URL: a name, or an address without brackets.
+    fn host(&self) -> &str {
+        let host = self.probe.url.host_str().unwrap_or_default();
+        host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+    }
+}
+
+impl Kind for Http {
+    fn run<'a>(&'a mut self, stage: &'a Stage) -> RunFuture<'a> {
+        Box::pin(self.check(stage))
+    }
+
+    fn lost(&mut self) -> LostFuture<'_> {
+        Box::pin(poll_fn(|cx| self.poll_lost(cx)))
+    }
+
+    fn keeps(&self) -> bool {
+        self.kept.is_some()
+    }
+
+    fn release(&mut self) {
+        self.kept = None;
+    }
+}
+
+/// `200-299 or 301`.
+fn ranges(ranges: &[(u16, u16)]) -> String {
+    let show = |(low, high): &(u16, u16)| if low == high { low.to_string() } else { format!("{low}-{high}") };
+    ranges.iter().map(show).collect::<Vec<String>>().join(" or ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{AppId, Endpoint, RegionId};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
+
+    /// A probe at a listener.
+    fn at(listener: &TcpListener) -> Http {
+        let there = listener.local_addr().unwrap();
+        let probe = HttpProbe {
+            url: format!("http://shop.invalid:{}/", there.port()).parse().unwrap(),
+            method: "GET".to_owned(),
+            headers: Vec::new(),
+            status: vec![(200, 299)],
+            body_bytes_max: 1024,
+            ca: None,
+        };
+        let target = ProbeTarget {
+            app: AppId::new("shop"),
+            region: RegionId::new("iad"),
+            endpoint: Endpoint::Address(there.ip()),
+            address: there.ip(),
+            probe: 0,
+        };
+        Http::new(&probe, false, &target, &Arc::default())
+    }
+
+    /// Answers one request of a connection.
+    async fn answer(stream: &mut TcpStream) {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+    }
+
+    /// A run that the server answers over a new connection.
+    async fn run_anew(http: &mut Http, listener: &TcpListener) -> TcpStream {
+        let stage = Stage::new();
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            answer(&mut stream).await;
+            stream
+        };
+        let (found, stream) = tokio::join!(http.check(&stage), serve);
+        assert_eq!(found.result.unwrap(), "HTTP 200");
+        assert!(http.keeps());
+        stream
+    }
+
+    /// Waits until the kept connection is gone; tells whether that was told.
+    async fn loss(http: &mut Http) -> bool {
+        poll_fn(|cx| match (http.poll_lost(cx), http.keeps()) {
+            (told, false) => Poll::Ready(told.is_ready()),
+            (_, true) => Poll::Pending,
+        })
+        .await
+    }
+
+    #[tokio::test]
+    async fn a_lost_connection_is_told_unless_the_server_ends_idle_ones_by_habit() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut http = at(&listener);
+        drop(run_anew(&mut http, &listener).await);
+        assert!(loss(&mut http).await, "something happened to the server");
+        drop(run_anew(&mut http, &listener).await);
+        assert!(!loss(&mut http).await, "it was fine after all, so that is its habit");
+        let mut stream = run_anew(&mut http, &listener).await;
+        let stage = Stage::new();
+        let (found, ()) = tokio::join!(http.check(&stage), answer(&mut stream));
+        assert_eq!(found.result.unwrap(), "HTTP 200");
+        drop(stream);
+        assert!(loss(&mut http).await, "one outlived a pause: no habit any more");
+    }
+
+    #[tokio::test]
+    async fn what_a_server_says_unasked_ends_a_kept_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut http = at(&listener);
+        let mut stream = run_anew(&mut http, &listener).await;
+        stream.write_all(b"HTTP/1.1 408 Request Timeout\r\n\r\n").await.unwrap();
+        assert!(loss(&mut http).await);
+    }
+}
