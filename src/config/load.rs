@@ -68,7 +68,7 @@ pub fn load(path: &str, read: &mut ReadFile<'_>) -> Result<Loaded, Vec<Diagnosti
         .zones
         .iter()
         .zip(&zones)
-        .filter_map(|(spec, zone)| Some((&spec.name.as_ref()?.value, zone.as_ref())));
+        .filter_map(|(spec, zone)| Some((&spec.name.as_ref()?.value, zone)));
     steered_names_fit_their_zones(&spec, &by_apex.collect(), &files, &mut findings, &mut zone_findings);
     let mut all = findings.finish();
     all.append(&mut zone_findings);
@@ -76,7 +76,7 @@ pub fn load(path: &str, read: &mut ReadFile<'_>) -> Result<Loaded, Vec<Diagnosti
         return Err(all);
     }
     let config = build::build(&spec, &source);
-    match (config, zones.into_iter().collect::<Option<Vec<_>>>()) {
+    match (config, zones.into_iter().map(ZoneRead::whole).collect::<Option<Vec<_>>>()) {
         (Some(config), Some(zones)) => Ok(Loaded {
             config,
             zones,
@@ -150,6 +150,35 @@ impl<'r, 'c> Files<'r, 'c> {
     }
 }
 
+/// What came of reading a zone.
+enum ZoneRead {
+    /// The whole zone.
+    Whole(Arc<Zone>),
+    /// It has errors; steered names are still judged by what could be read.
+    Part(zone::Part),
+    /// There is no such file.
+    Nothing,
+}
+
+impl ZoneRead {
+    /// The zone, if it is whole.
+    fn whole(self) -> Option<Arc<Zone>> {
+        match self {
+            ZoneRead::Whole(zone) => Some(zone),
+            ZoneRead::Part(_) | ZoneRead::Nothing => None,
+        }
+    }
+
+    /// What is wrong with a steered name in it.
+    fn check_steered(&self, name: &Name, cname_possible: bool) -> Vec<Diagnostic> {
+        match self {
+            ZoneRead::Whole(zone) => zone::check_steered(zone, name, cname_possible),
+            ZoneRead::Part(part) => part.check_steered(name, cname_possible),
+            ZoneRead::Nothing => Vec::new(),
+        }
+    }
+}
+
 /// Reads one zone; what is wrong with its file goes to `zone_findings`, a file that is not there to `findings`.
 fn read_zone(
     spec: &ZoneSpec,
@@ -157,14 +186,16 @@ fn read_zone(
     files: &mut Files<'_, '_>,
     findings: &mut Findings<'_>,
     zone_findings: &mut Vec<Diagnostic>,
-) -> Option<Arc<Zone>> {
-    let (name, file) = (spec.name.as_ref()?, spec.file.as_ref()?);
+) -> ZoneRead {
+    let (Some(name), Some(file)) = (spec.name.as_ref(), spec.file.as_ref()) else {
+        return ZoneRead::Nothing;
+    };
     let path = folder_of(&source.path).join(&file.value);
     let text = match files.read(&path, None) {
         Ok(text) => text,
         Err(error) => {
             findings.error(file.span, format!("the zone file {} cannot be read: {error}", path.display()));
-            return None;
+            return ZoneRead::Nothing;
         }
     };
     let folder = path.parent().unwrap_or(Path::new("")).to_owned();
@@ -179,14 +210,14 @@ fn read_zone(
         let text = files.read(&path, Some(&folder))?;
         Ok(zone::Source { path: shown(&path), text })
     };
-    match zone::read(&zone_source, &name.value, &mut include) {
+    match zone::read_or_part(&zone_source, &name.value, &mut include) {
         Ok(loaded) => {
             zone_findings.extend(loaded.warnings);
-            Some(Arc::new(loaded.zone))
+            ZoneRead::Whole(Arc::new(loaded.zone))
         }
-        Err(errors) => {
-            zone_findings.extend(errors);
-            None
+        Err(broken) => {
+            zone_findings.extend(broken.errors);
+            ZoneRead::Part(broken.part)
         }
     }
 }
@@ -240,7 +271,7 @@ fn folder_shown(folder: &Path) -> String {
 /// finding shows both places.
 fn steered_names_fit_their_zones(
     spec: &Spec,
-    zones: &BTreeMap<&Name, Option<&Arc<Zone>>>,
+    zones: &BTreeMap<&Name, &ZoneRead>,
     files: &Files<'_, '_>,
     findings: &mut Findings<'_>,
     zone_findings: &mut Vec<Diagnostic>,
@@ -253,10 +284,10 @@ fn steered_names_fit_their_zones(
             let Some(apex) = checks::zone_of(&apexes, &name.value) else {
                 continue;
             };
-            let Some(zone) = zones.get(apex).copied().flatten() else { continue };
+            let Some(zone) = zones.get(apex) else { continue };
             // So was a host name at the apex.
             let cname_possible = cname_possible && name.value != *apex;
-            for finding in zone::check_steered(zone, &name.value, cname_possible) {
+            for finding in zone.check_steered(&name.value, cname_possible) {
                 place_steered(finding, app, name, files, findings, zone_findings);
             }
         }

@@ -8,12 +8,12 @@ use super::check;
 use super::diags::Diags;
 use super::read::{Record, Records};
 use super::wire;
-use super::{Node, Rdatas, RrSet, Soa, Zone};
-use crate::model::{Name, Rtype};
+use super::{Node, Part, Rdatas, RrSet, Soa, Zone};
+use crate::model::{Name, Rtype, Serial};
 use std::collections::HashSet;
 
-/// Makes the zone and checks it; none when there is no SOA to build on (which is then noted).
-pub(super) fn zone(apex: &Name, records: &Records, files: Vec<String>, diags: &mut Diags) -> Option<Zone> {
+/// Makes the zone and checks it; only a part when there is no SOA to build on (which is then noted).
+pub(super) fn zone(apex: &Name, records: &Records, files: Vec<String>, diags: &mut Diags) -> Result<Zone, Part> {
     let read_failed = diags.has_errors();
     let nodes = nodes(apex, records, diags);
     let soa = nodes
@@ -22,13 +22,29 @@ pub(super) fn zone(apex: &Name, records: &Records, files: Vec<String>, diags: &m
         .and_then(|(_, node)| node.rrset(Rtype::SOA));
     let soa = soa.and_then(|rrset| Soa::from_rdata(rrset.rdata.first()?, rrset.ttl));
     check::zone(apex, &nodes, read_failed, diags);
-    Some(Zone {
+    let has_soa = soa.is_some();
+    let zone = Zone {
         apex: apex.clone(),
-        soa: soa?,
+        soa: soa.unwrap_or_else(|| no_soa(apex)),
         rrset_count: nodes.iter().map(|(_, node)| node.rrsets.len()).sum(),
         nodes,
         files,
-    })
+    };
+    if has_soa { Ok(zone) } else { Err(Part(zone)) }
+}
+
+/// Stands in a [`Part`] where the SOA record could not be read; a part is never served.
+fn no_soa(apex: &Name) -> Soa {
+    Soa {
+        mname: apex.clone(),
+        rname: apex.clone(),
+        serial: Serial(0),
+        refresh: 0,
+        retry: 0,
+        expire: 0,
+        minimum: 0,
+        ttl: 0,
+    }
 }
 
 /// An owner with the key that sorts it.

@@ -40,7 +40,7 @@ mod tests;
 
 pub use lookup::{ALIASES_MAX, Answered, Lookup, Outcome, ZoneSet, lookup};
 pub use print::print_rdata;
-pub use read::{ERRORS_MAX, INCLUDE_DEPTH_MAX, read};
+pub use read::{ERRORS_MAX, INCLUDE_DEPTH_MAX, read, read_or_part};
 pub use steered::check_steered;
 pub use wire::compressible_names;
 
@@ -63,6 +63,26 @@ pub struct Loaded {
     pub zone: Zone,
     /// Findings that do not keep it from being served, at most [`ERRORS_MAX`].
     pub warnings: Vec<Diagnostic>,
+}
+
+/// A zone file with errors.
+#[derive(Debug)]
+pub struct Broken {
+    /// Every error found, at most [`ERRORS_MAX`].
+    pub errors: Vec<Diagnostic>,
+    /// What could be read all the same.
+    pub part: Part,
+}
+
+/// What could be read of a zone file with errors: good for finding what else is wrong in the same round, never to be served.
+#[derive(Debug)]
+pub struct Part(Zone);
+
+impl Part {
+    /// As [`check_steered`]. Only what stands in the file is ever wrong there, never what is missing.
+    pub fn check_steered(&self, name: &Name, cname_possible: bool) -> Vec<Diagnostic> {
+        check_steered(&self.0, name, cname_possible)
+    }
 }
 
 /// The zone's SOA record (RFC 1035 §3.3.13); times in seconds.

@@ -13,7 +13,7 @@ use super::diags::{Diags, Text};
 use super::lex::{Lexer, Spot, Token};
 use super::table::is_data;
 use super::text::{Words, has_raw_quote, number, period, push_name};
-use super::{Loaded, Place, Source, build, encode};
+use super::{Broken, Loaded, Part, Place, Source, build, encode};
 use crate::model::{CLASS_IN, Diagnostic, Name, Rtype, TTL_MAX, parse_labels};
 
 /// Most errors that one load reports, and most warnings.
@@ -35,6 +35,14 @@ pub fn read(
     apex: &Name,
     include: &mut dyn FnMut(&str, &str) -> Result<Source, String>,
 ) -> Result<Loaded, Vec<Diagnostic>> {
+    read_or_part(source, apex, include).map_err(|broken| broken.errors)
+}
+
+/// As [`read()`]; where the file has errors, what could be read all the same comes with them.
+///
+/// # Errors
+/// As [`read()`].
+pub fn read_or_part(source: &Source, apex: &Name, include: &mut dyn FnMut(&str, &str) -> Result<Source, String>) -> Result<Loaded, Broken> {
     let mut reader = Reader {
         apex,
         include,
@@ -56,8 +64,9 @@ pub fn read(
     let failed = diags.has_errors();
     let (errors, warnings) = diags.finish(&files);
     match zone {
-        Some(zone) if !failed => Ok(Loaded { zone, warnings }),
-        _ => Err(errors),
+        Ok(zone) if !failed => Ok(Loaded { zone, warnings }),
+        Ok(zone) => Err(Broken { errors, part: Part(zone) }),
+        Err(part) => Err(Broken { errors, part }),
     }
 }
 
