@@ -230,6 +230,28 @@ fn drains_evacuations_and_reloads_work_and_are_refused() {
 }
 
 #[test]
+fn probes_of_one_kind_are_told_apart() {
+    let second = "[[app.shop.probe]]\nkind = \"http\"\nurl = \"http://shop.example.net:{web}/other\"\ninterval = \"1s\"\ntimeout = \"200ms\"\n[app.cart]\n";
+    let site = Site::new(&SHOP.replacen("[app.cart]\n", second, 1));
+    let _iad = site.region(1, true);
+    let _server = site.serve();
+    wait_health(&site, "iad", "healthy");
+    let explained = get(&site, "/v1/names/shop.example.net/explain").expect(200);
+    let numbers: Vec<&Value> = explained["regions"][0]["probes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["number"])
+        .collect();
+    assert_eq!(numbers, [&json!(1), &json!(2)]);
+    let text = explained["text"].as_str().unwrap();
+    assert!(
+        text.contains("http (probe 1) passed in ") && text.contains("http (probe 2) passed in "),
+        "{text}"
+    );
+}
+
+#[test]
 fn an_evacuation_warns_where_the_application_is_not_active() {
     let role = "role = { json = \"/database/role\", active = \"primary\", passive = \"standby\" }\n[app.shop.paired]\niad = \"iad.example.net.\"\n[app.cart]\n";
     let site = Site::new(&SHOP.replacen("[app.cart]\n", role, 1));

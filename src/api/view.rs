@@ -171,16 +171,25 @@ fn text(targets: &[TargetStatus<'_>], now: Now, explanation: &Explanation) -> St
         let of = targets
             .iter()
             .filter(|one| one.target.region == *region && one.target.endpoint == *endpoint);
-        let lines: Vec<String> = of.map(|one| probe_line(now, one)).collect();
+        let lines: Vec<String> = of.map(|one| probe_line(now, one, targets)).collect();
         match endpoint {
-            Endpoint::Host(_) if lines.is_empty() => vec!["no probe, or no look-up has given an address yet".to_owned()],
+            Endpoint::Host(_) if lines.is_empty() => vec!["no look-up has given an address yet, so there is nothing to probe".to_owned()],
             _ => lines,
         }
     })
 }
 
 /// What one probe at one address last said, in a line.
-fn probe_line(now: Now, status: &TargetStatus<'_>) -> String {
+fn probe_line(now: Now, status: &TargetStatus<'_>, all: &[TargetStatus<'_>]) -> String {
+    // Two probes of one kind are told apart by their numbers, counted in the config.
+    let alike = all
+        .iter()
+        .any(|other| other.kind == status.kind && other.target.probe != status.target.probe);
+    let number = if alike {
+        format!(" (probe {})", status.target.probe + 1)
+    } else {
+        String::new()
+    };
     let at = match &status.target.endpoint {
         Endpoint::Address(_) => String::new(),
         Endpoint::Host(_) => format!(" at {}", status.target.address),
@@ -210,7 +219,7 @@ fn probe_line(now: Now, status: &TargetStatus<'_>) -> String {
         (Verdict::Unknown, Some(was)) if was != Verdict::Unknown => format!("; was {}", was.as_str()),
         _ => String::new(),
     };
-    format!("{}{at}{counting} {said}{aside}{count}{was}", status.kind)
+    format!("{}{number}{at}{counting} {said}{aside}{count}{was}", status.kind)
 }
 
 /// One probe at one address.
@@ -228,6 +237,7 @@ fn probe(now: Now, status: &TargetStatus<'_>) -> Value {
     });
     json!({
         "kind": status.kind,
+        "number": status.target.probe + 1,
         "endpoint": status.target.endpoint,
         "address": status.target.address,
         "counting": status.counting,

@@ -371,7 +371,10 @@ impl RegionBook {
         let all = self.endpoints.len();
         let (healthy, unhealthy) = (self.tally.healthy, self.tally.unhealthy);
         if !self.probed {
-            return "not probed".to_owned();
+            return match app.probes.is_empty() {
+                true => "not probed".to_owned(),
+                false => "not probed: every probe is monitoring-only and none counts".to_owned(),
+            };
         }
         if healthy == all {
             return format!("{healthy} of {all} {} healthy", endpoints(all));
@@ -383,7 +386,8 @@ impl RegionBook {
             let colon = if told.is_empty() { "" } else { ": " };
             parts.push(format!("{unhealthy} of {all} {} {verb}{colon}{told}", endpoints(all)));
         }
-        let unknown = all.saturating_sub(healthy + unhealthy);
+        let unresolved: Vec<&Endpoint> = self.unresolved().collect();
+        let unknown = all.saturating_sub(healthy + unhealthy + unresolved.len());
         if unknown > 0 && self.tally.frozen > 0 {
             parts.push(format!("{unknown} of {all} {} not known: the prober is suspected", endpoints(all)));
         } else if unknown > 0 {
@@ -391,6 +395,12 @@ impl RegionBook {
         }
         if let Some(why) = self.status.cannot_run.as_ref().filter(|_| unknown > 0) {
             parts.push(format!("a probe cannot run: {why}"));
+        }
+        // A host name is its region's only endpoint.
+        for host in unresolved.into_iter().take(REASONS_MAX) {
+            parts.push(format!(
+                "no look-up of {host} has given an address yet, so there is nothing to probe"
+            ));
         }
         parts.join("; ")
     }
@@ -401,6 +411,14 @@ impl RegionBook {
             let spec = app.probes.get(cell.target.probe).filter(|spec| !spec.monitoring_only)?;
             Some(format!("{}: {}", spec.kind.as_str(), shorten(cell.cannot_run()?)))
         })
+    }
+
+    /// The host names that have no address yet.
+    fn unresolved(&self) -> impl Iterator<Item = &Endpoint> {
+        self.endpoints
+            .iter()
+            .filter(|book| book.addresses.is_empty())
+            .map(|book| &book.endpoint)
     }
 
     /// The different failures of the unhealthy endpoints, the first ones in the order of the config.

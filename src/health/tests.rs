@@ -307,14 +307,21 @@ fn a_region_is_degraded_when_some_endpoints_are_healthy() {
 fn a_region_without_counting_probes_is_not_probed() {
     let mut silent = probe(80);
     silent.monitoring_only = true;
-    for probes in [vec![], vec![silent]] {
+    let monitored = "not probed: every probe is monitoring-only and none counts";
+    for (probes, reason) in [(vec![], "not probed"), (vec![silent], monitored)] {
         let mut bench = Bench::new(shop(&[A], probes));
         bench.outcome(A, 0, None);
-        assert_eq!(
-            (bench.iad().health, bench.iad().reason.as_str()),
-            (RegionHealth::Unknown, "not probed")
-        );
+        assert_eq!((bench.iad().health, bench.iad().reason.as_str()), (RegionHealth::Unknown, reason));
     }
+}
+
+#[test]
+fn a_host_name_without_an_address_is_named() {
+    let bench = Bench::new(shop(&["db.example.com."], vec![probe(80)]));
+    assert_eq!(
+        bench.iad().reason,
+        "no look-up of db.example.com. has given an address yet, so there is nothing to probe"
+    );
 }
 
 #[test]

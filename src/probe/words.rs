@@ -96,6 +96,13 @@ fn certificate_words(problem: &rustls::CertificateError, host: &str) -> String {
         Problem::UnknownIssuer => format!("certificate for {host} is signed by an unknown authority, or by itself"),
         Problem::BadSignature => format!("certificate for {host} is not signed by the authority that it names"),
         Problem::Revoked => format!("certificate for {host} is revoked"),
+        // The verifier's own faults come as errors behind this one, and only their names say which.
+        Problem::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+            format!("certificate of {host} is an authority's own (CA:TRUE) and not a server's")
+        }
+        Problem::BadEncoding => format!("certificate of {host} cannot be read"),
+        Problem::UnhandledCriticalExtension => format!("certificate for {host} has a critical extension that is not understood"),
+        Problem::InvalidPurpose => format!("certificate for {host} is not meant for servers"),
         other => format!("certificate for {host} is not accepted: {other}"),
     }
 }

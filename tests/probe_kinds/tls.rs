@@ -149,6 +149,10 @@ async fn certificates_that_are_not_accepted_are_named() {
     fails(&probe(authority.get(own)).await, FailReason::Tls, message);
     let strange = Authority::new("theirs").server(&["shop.example.net"], |_| {}).await;
     fails(&probe(authority.get(strange)).await, FailReason::Tls, message);
+    let unconstrained = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let above = authority.server(&["shop.example.net"], |params| params.is_ca = unconstrained).await;
+    let above_message = "certificate of shop.example.net is an authority's own (CA:TRUE) and not a server's";
+    fails(&probe(authority.get(above)).await, FailReason::Tls, above_message);
     let forged = Authority::new("ours").server(&["shop.example.net"], |_| {}).await;
     let forged_message = "certificate for shop.example.net is not signed by the authority that it names";
     fails(&probe(authority.get(forged)).await, FailReason::Tls, forged_message);
