@@ -30,7 +30,7 @@ pub(super) fn zone(apex: &Name, records: &Records, files: Vec<String>, diags: &m
         nodes,
         files,
     };
-    if has_soa { Ok(zone) } else { Err(Part(zone)) }
+    if has_soa { Ok(zone) } else { Err(Part(Box::new(zone))) }
 }
 
 /// Stands in a [`Part`] where the SOA record could not be read; a part is never served.

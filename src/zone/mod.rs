@@ -76,7 +76,7 @@ pub struct Broken {
 
 /// What could be read of a zone file with errors: good for finding what else is wrong in the same round, never to be served.
 #[derive(Debug)]
-pub struct Part(Zone);
+pub struct Part(Box<Zone>);
 
 impl Part {
     /// As [`check_steered`]. Only what stands in the file is ever wrong there, never what is missing.

@@ -65,7 +65,10 @@ pub fn read_or_part(source: &Source, apex: &Name, include: &mut dyn FnMut(&str, 
     let (errors, warnings) = diags.finish(&files);
     match zone {
         Ok(zone) if !failed => Ok(Loaded { zone, warnings }),
-        Ok(zone) => Err(Broken { errors, part: Part(zone) }),
+        Ok(zone) => Err(Broken {
+            errors,
+            part: Part(Box::new(zone)),
+        }),
         Err(part) => Err(Broken { errors, part }),
     }
 }
