@@ -1,11 +1,12 @@
 //! The accept loops and the connections, the same for every kind of stream.
 //!
 //! A handshake, a look into the user database and a request run in the connection's own task, never on the accept path. The
-//! number of connections is bounded; one beyond it is closed at once, so that the client can try another node. A head must
+//! number of connections is bounded, in all and a client; one beyond it is closed at once, so that the client can try another node. A head must
 //! arrive within [`HEAD_TIME_MAX`], on a kept connection too.
 
 use super::StartError;
 use super::caller::Peer;
+use super::clients::Clients;
 use super::patience::Patient;
 use super::socket;
 use axum::Router;
@@ -73,9 +74,21 @@ impl Connections {
 
     /// Accepts TCP connections until the stop.
     pub async fn accept_tcp(mut self, listener: TcpListener, tls: Option<TlsAcceptor>) {
-        while let Some((stream, _)) = self.next(|| listener.accept()).await {
+        let clients = Clients::default();
+        let mut crowded = None;
+        while let Some((stream, peer)) = self.next(|| listener.accept()).await {
+            // Dropped, and so closed; a client that goes on trying is told of once.
+            let Some(place) = clients.admit(peer.ip()) else {
+                if crowded.replace(peer.ip()) != Some(peer.ip()) {
+                    tracing::warn!(client = %peer.ip(), "a client has as many connections to the API as it may; further ones are closed");
+                }
+                continue;
+            };
             let (tls, router, stopping) = (tls.clone(), self.router.clone(), self.stopping.clone());
-            self.spawn(serve_tcp(stream, tls, router, stopping));
+            self.spawn(async move {
+                serve_tcp(stream, tls, router, stopping).await;
+                drop(place);
+            });
         }
         drop(listener);
         self.finish().await;

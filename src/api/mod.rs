@@ -13,6 +13,7 @@
 
 mod caller;
 mod change;
+mod clients;
 mod error;
 mod events;
 mod guard;

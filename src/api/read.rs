@@ -18,6 +18,8 @@ use std::sync::Arc;
 
 /// Most items on a page; a larger `limit` is cut to this.
 pub(super) const LIMIT_MAX: usize = 1000;
+/// Most octets of ledger entries in one answer, but for a single one that is larger.
+const LEDGER_OCTETS_MAX: usize = 8 << 20;
 /// Items on a page when the client names no limit.
 pub(super) const LIMIT: usize = 100;
 
@@ -174,19 +176,22 @@ pub(super) async fn ledger(State(api): State<Arc<Api>>, query: Result<Query<Page
             ))
         })?),
     };
-    // Entries may be large; few readers at a time bound what is held in memory.
+    // Entries may be large; few readers at a time, and few octets for each, bound what is held in memory.
     let permit = api.ledger_readers.clone().acquire_owned().await;
     let permit = permit.map_err(|_| ApiError::unavailable("the server is stopping"))?;
     let reader = api.handle.ledger().clone();
     let body = aside(move || {
         let _permit = permit;
-        let entries = reader.entries(after, page.limit() + 1).map_err(|error| {
+        let read = reader.page(after, page.limit(), LEDGER_OCTETS_MAX).map_err(|error| {
             let cause = error.source().map_or(String::new(), |cause| format!(": {cause}"));
             ApiError::internal(format!(
                 "the ledger cannot be read, `pointsman ledger verify` tells where: {error}{cause}"
             ))
         })?;
-        let body = list(entries, page.limit(), |entry| json!(entry.seq), |entry| json!(entry));
+        let mut body = json!({ "items": read.entries });
+        if let (true, Some(last), Value::Object(fields)) = (read.has_more, read.entries.last(), &mut body) {
+            fields.insert("next".to_owned(), json!(last.seq));
+        }
         Ok::<_, ApiError>(body.to_string())
     })
     .await??;

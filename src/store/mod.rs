@@ -29,7 +29,7 @@ mod tests;
 pub use appender::Appender;
 pub use copies::{LastGood, read_health, read_last_good, read_roles, sha256_of_files};
 pub use file::{FileStore, OpenReport, Torn};
-pub use reader::LedgerReader;
+pub use reader::{LedgerPage, LedgerReader};
 
 use crate::ledger::{Corruption, Entry, Receipt};
 use std::io;

@@ -82,6 +82,15 @@ impl Index {
     }
 }
 
+/// Some entries in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LedgerPage {
+    /// The entries.
+    pub entries: Vec<Entry>,
+    /// Whether there are more after them.
+    pub has_more: bool,
+}
+
 /// Reads the ledger; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct LedgerReader {
@@ -124,15 +133,24 @@ impl LedgerReader {
     /// # Errors
     /// When the file cannot be read or a line is not the entry that it should be.
     pub fn entries(&self, after: Seq, limit: usize) -> Result<Vec<Entry>, StoreError> {
-        match self.page(after, limit) {
+        self.page(after, limit, usize::MAX).map(|page| page.entries)
+    }
+
+    /// As [`LedgerReader::entries`], of which all but the first take at most `octets_max` octets in the file: entries that
+    /// move ten thousand names are large.
+    ///
+    /// # Errors
+    /// As [`LedgerReader::entries`].
+    pub fn page(&self, after: Seq, limit: usize, octets_max: usize) -> Result<LedgerPage, StoreError> {
+        match self.read_page(after, limit, octets_max) {
             // A writer elsewhere may have cut a failed write back since a place was learned: look again from the start.
-            Err(StoreError::Corrupt { .. }) if !self.is_beside && self.index.forget() => self.page(after, limit),
+            Err(StoreError::Corrupt { .. }) if !self.is_beside && self.index.forget() => self.read_page(after, limit, octets_max),
             page => page,
         }
     }
 
-    /// One answer of [`LedgerReader::entries`].
-    fn page(&self, after: Seq, limit: usize) -> Result<Vec<Entry>, StoreError> {
+    /// One answer of [`LedgerReader::page`].
+    fn read_page(&self, after: Seq, limit: usize, octets_max: usize) -> Result<LedgerPage, StoreError> {
         let wanted = after.0.saturating_add(1);
         let (offset, first, durable) = self.index.begin(wanted);
         let end = if self.is_beside { durable } else { u64::MAX };
@@ -141,8 +159,9 @@ impl LedgerReader {
             .map_err(StoreError::io("read the ledger", &self.path))?;
         let mut lines = BufReader::new(file.take(end.saturating_sub(offset)));
         let (mut line, mut seq, mut at) = (Vec::new(), first, offset);
-        let mut found: Vec<Entry> = Vec::new();
-        while found.len() < limit {
+        let mut page = LedgerPage::default();
+        let mut octets = 0;
+        loop {
             line.clear();
             let count = (&mut lines)
                 .take(LINE_OCTETS_MAX as u64 + 1)
@@ -152,18 +171,22 @@ impl LedgerReader {
                 return Err(self.corrupt(seq, at, Fault::Line(LineError::TooLong)));
             }
             if line.last() != Some(&b'\n') {
-                break;
+                return Ok(page);
             }
             if !self.is_beside {
                 self.index.note(Seq(seq), at);
             }
             if seq >= wanted {
-                found.push(self.entry(&line, seq, at, found.last())?);
+                octets += count;
+                if page.entries.len() >= limit || octets > octets_max && !page.entries.is_empty() {
+                    page.has_more = true;
+                    return Ok(page);
+                }
+                page.entries.push(self.entry(&line, seq, at, page.entries.last())?);
             }
             seq += 1;
             at += count as u64;
         }
-        Ok(found)
     }
 
     /// One line as the entry that it should be.

@@ -87,6 +87,32 @@ fn the_file_store_passes_the_battery() {
     battery(&mut || Box::new(open(&data_dir).0));
 }
 
+#[test]
+fn a_page_is_bounded_by_octets_and_never_empty_while_there_is_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path());
+    let (small, lines) = entries_after(Receipt::GENESIS, 2, "small");
+    store.append(&lines).unwrap();
+    let (large, lines) = entries_after(store.head(), 2, &"x".repeat(5_000));
+    store.append(&lines).unwrap();
+    let all: Vec<Entry> = small.into_iter().chain(large).collect();
+    for reader in [store.reader(), LedgerReader::of(dir.path())] {
+        let (mut seen, mut pages) = (Vec::new(), Vec::new());
+        loop {
+            let after = seen.last().map_or(Seq(0), |entry: &Entry| entry.seq);
+            let page = reader.page(after, 3, 4_000).unwrap();
+            pages.push(page.entries.len());
+            seen.extend(page.entries);
+            if !page.has_more {
+                break;
+            }
+        }
+        assert_eq!((&seen, pages), (&all, vec![2, 1, 1]), "a large entry comes alone");
+        assert!(!reader.page(Seq(0), 4, usize::MAX).unwrap().has_more);
+        assert!(reader.page(Seq(0), 3, usize::MAX).unwrap().has_more);
+    }
+}
+
 /// What a disk does with the next calls.
 #[derive(Debug, Clone, Copy)]
 enum Fault {
