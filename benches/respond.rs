@@ -29,7 +29,7 @@ fn steered(number: usize, region: &str) -> SteeredInput {
             ttl: 30,
             reason: Reason::Healthy,
         }),
-        note: None,
+        is_probed: true,
     }
 }
 

@@ -3,9 +3,12 @@
 mod answer_support;
 
 use answer_support::*;
-use pointsman::answer::{CookieSecrets, Ctx, Note, Out, Outcome, PADDED_OCTETS, Service, Settings, Snapshot, Transport, respond_shortly};
-use pointsman::model::{Name, Prefix, PrefixSet, rcode};
+use pointsman::answer::{
+    CookieSecrets, Ctx, Out, Outcome, PADDED_OCTETS, Service, Settings, Snapshot, SteeredInput, Transport, respond_shortly,
+};
+use pointsman::model::{Decision, Name, Prefix, PrefixSet, Reason, rcode};
 use proptest::prelude::*;
+use std::sync::Arc;
 
 const NSID: u16 = 3;
 const COOKIE: u16 = 10;
@@ -20,10 +23,7 @@ const TEXT: &str = "$TTL 300\nexample. SOA ns.example. h.example. 1 2 3 4 5\nexa
 fn snapshot() -> Snapshot {
     let long = format!("{} \"{}\" \"{}\" \"{}\"\n", TEXT, "x".repeat(255), "y".repeat(255), "z".repeat(255));
     let mut app = steered("app.example.", 30, &[], None, addresses(&["192.0.2.10", "2001:db8::10"]));
-    app.note = Some(Note {
-        code: Note::OTHER,
-        text: "all-down-active: nobody is up".to_owned(),
-    });
+    app.decision = decided(&app, Reason::AllDownActive);
     let inner = zone(
         "inner.",
         "inner. 60 SOA ns.inner. h.inner. 1 2 3 4 5\ninner. 60 NS ns.inner.\nns.inner. 60 A 192.0.2.9\n",
@@ -39,6 +39,14 @@ fn snapshot() -> Snapshot {
         )],
     };
     Snapshot::build_with(&[zone("example.", &long), inner], &[app], 7, settings)
+}
+
+/// The decision of an input with another reason.
+fn decided(input: &SteeredInput, reason: Reason) -> Arc<Decision> {
+    Arc::new(Decision {
+        reason,
+        ..Decision::clone(&input.decision)
+    })
 }
 
 /// A query in bytes with whatever stands behind the question, and the count of additional records.
@@ -379,7 +387,8 @@ fn rfc8914_2_errors_are_explained_to_clients_with_edns() {
             (u16::from_be_bytes([value[0], value[1]]), text)
         })
     };
-    let all_down = Some((0, "all-down-active: nobody is up".to_owned()));
+    let text = "all-down-active: the active region is unhealthy, all of it is answered";
+    let all_down = Some((0, text.to_owned()));
     assert_eq!(explained("app.example.", 1), all_down);
     assert_eq!(explained("www.example.", 1), all_down, "through an alias too");
     assert_eq!(explained("app.example.", 16), None, "what the zone file says needs no word");
@@ -387,6 +396,48 @@ fn rfc8914_2_errors_are_explained_to_clients_with_edns() {
     assert_eq!(explained("other.", 1), Some((20, String::new())), "Not Authoritative");
     assert_eq!(explained("example.", 252), Some((21, String::new())), "Not Supported");
     assert_eq!(explained("ns.inner.", 1), Some((18, String::new())), "Prohibited");
+}
+
+#[test]
+fn rfc8914_2_what_is_as_it_should_be_needs_no_word_and_what_nobody_knows_does() {
+    let explained = |reason, is_probed, not_ready: Option<&str>| {
+        let mut app = steered("app.example.", 30, &[], None, addresses(&["192.0.2.10"]));
+        app.decision = decided(&app, reason);
+        app.is_probed = is_probed;
+        let settings = Settings {
+            service: Service {
+                not_ready: not_ready.map(str::to_owned),
+                ..Service::default()
+            },
+            ..Settings::default()
+        };
+        let snapshot = Snapshot::build_with(&[zone("example.", &format!("{TEXT} \"x\"\n"))], &[app], 1, settings);
+        let unchanged = ask(&snapshot, &query_options("ns.example.", &[]), Transport::Udp);
+        assert_eq!(unchanged.option(ERROR), None, "a name that nobody steers");
+        let response = ask(&snapshot, &query_options("app.example.", &[]), Transport::Udp);
+        response
+            .option(ERROR)
+            .map(|value| (value[1], String::from_utf8(value[2..].to_vec()).unwrap()))
+    };
+    for reason in [Reason::Healthy, Reason::Degraded] {
+        assert_eq!(explained(reason, true, None), None);
+    }
+    assert_eq!(explained(Reason::Unknown, false, None), None, "nothing is ever known of it");
+    for (reason, begins) in [
+        (Reason::Unknown, "unknown: "),
+        (Reason::WaitingToMove, "waiting-to-move: "),
+        (Reason::AllDownAll, "all-down-all: "),
+        (Reason::AllDownInstead, "all-down-instead: "),
+        (Reason::AllDownServfail, "all-down-servfail: "),
+    ] {
+        let (code, text) = explained(reason, true, Some("answer-only")).unwrap();
+        assert!(code == 0 && text.starts_with(begins), "{text}");
+    }
+    assert_eq!(
+        explained(Reason::Healthy, true, Some("answer-only")),
+        Some((14, "answer-only".to_owned())),
+        "Not Ready"
+    );
 }
 
 #[test]
@@ -421,7 +472,7 @@ proptest! {
     /// Notes and identifiers never make an answer truncated or larger than it may be, and no option changes a record.
     #[test]
     fn options_change_no_record_and_fit(
-        text_octets in 0usize..400,
+        nsid_octets in 0usize..400,
         records in 1usize..80,
         size in 0u16..2000,
         asked in prop::collection::vec((prop::sample::select(vec![NSID, COOKIE, KEEPALIVE, PADDING, ERROR, 77]), prop::collection::vec(any::<u8>(), 0..45)), 0..5),
@@ -432,13 +483,13 @@ proptest! {
         let zone = zone("example.", &format!("{TEXT} \"x\"\n"));
         let plain = steered("app.example.", 30, &[], None, addresses(&list));
         let mut noted = plain.clone();
-        noted.note = Some(Note { code: 0, text: "t".repeat(text_octets) });
+        noted.decision = decided(&noted, Reason::AllDownInstead);
         let settings = |nsid: &[u8]| Settings {
             service: Service { nsid: nsid.to_vec(), ..Service::default() },
             ..Settings::default()
         };
         let without = Snapshot::build_with(std::slice::from_ref(&zone), &[plain], 1, settings(b""));
-        let with = Snapshot::build_with(&[zone], &[noted], 1, settings(&[b'n'; 100]));
+        let with = Snapshot::build_with(&[zone], &[noted], 1, settings(&vec![b'n'; nsid_octets]));
         let options: Vec<(u16, &[u8])> = asked.iter().map(|(code, value)| (*code, value.as_slice())).collect();
         let mut packet = query_options("app.example.", &options);
         let at = 12 + 13 + 4 + 3;

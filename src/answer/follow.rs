@@ -8,7 +8,7 @@
 
 use super::index::{NONE, Node, Rrset, Snapshot};
 use super::message::{Full, Message, Owner, Place, RECORD_OCTETS, Section};
-use super::note::{self, Note, NoteRef};
+use super::note::{self, NoteRef};
 use super::piece::{PieceRef, WrittenName};
 use super::query::{LowerName, Query};
 use super::steered::{A_OCTETS, AAAA_OCTETS, Slot, SteeredId};
@@ -242,7 +242,8 @@ impl<'s, 'w, 'm> Walk<'s, 'w, 'm> {
     /// Remembers that a steered name's data was answered.
     fn answered(&mut self, fact: Steered, slot: &'s Slot) {
         self.walked.steered = Some(fact);
-        self.walked.note = slot.note.as_deref().map(Note::view);
+        let not_ready = self.snapshot.service.not_ready.as_deref();
+        self.walked.note = slot.note.or_else(|| not_ready.map(note::not_ready));
     }
 
     /// The type that is answered from the slot, or any other where the zone file answers. For ANY it is the lowest at the name.

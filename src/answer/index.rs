@@ -38,6 +38,8 @@ pub struct Service {
     pub cookies: Option<CookieSecrets>,
     /// How often one network is answered over UDP; none: as often as it asks. The lanes hold to it.
     pub rate_limit: Option<RateLimit>,
+    /// Why the node is not all that it should be, said with the answers of steered names (RFC 8914); none: it is.
+    pub not_ready: Option<String>,
 }
 
 /// What is compiled besides zones and names.

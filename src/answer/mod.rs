@@ -44,7 +44,6 @@ mod steered;
 
 pub use cookie::CookieSecrets;
 pub use index::{Service, Settings, Snapshot};
-pub use note::Note;
 pub use opt::PADDED_OCTETS;
 pub use respond::{fuzz_respond, respond, respond_shortly};
 pub use steered::{SteeredId, SteeredInput, SteeredNames};

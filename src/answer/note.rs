@@ -1,38 +1,16 @@
 //! Extended DNS Errors (RFC 8914): a word in the answer for the person who asks why it is as it is.
 //!
 //! An answer with a note is still an answer: the note changes neither its code nor its records, is sent to clients with
-//! EDNS only, and is left out where it would not fit.
+//! EDNS only, and is left out where it would not fit. Texts are made beforehand.
 
-/// A note on a steered name's answers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Note {
-    /// The INFO-CODE (RFC 8914 §4); 0 leaves all to the text.
-    pub code: u16,
-    /// The text, UTF-8.
-    pub text: String,
-}
-
-impl Note {
-    /// Other Error (RFC 8914 §4.1): none of the registered codes fits.
-    pub const OTHER: u16 = 0;
-    /// Not Ready (RFC 8914 §4.15): the server is not fully functional.
-    pub const NOT_READY: u16 = 14;
-
-    /// A view of it.
-    pub(super) fn view(&self) -> NoteRef<'_> {
-        NoteRef {
-            code: self.code,
-            text: &self.text,
-        }
-    }
-}
+use crate::model::Reason;
 
 /// A note on its way into a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct NoteRef<'n> {
-    /// See [`Note::code`].
+    /// The INFO-CODE (RFC 8914 §4).
     pub(super) code: u16,
-    /// See [`Note::text`].
+    /// The text, UTF-8.
     pub(super) text: &'n str,
 }
 
@@ -42,3 +20,24 @@ pub(super) const PROHIBITED: NoteRef<'static> = NoteRef { code: 18, text: "" };
 pub(super) const NOT_AUTHORITATIVE: NoteRef<'static> = NoteRef { code: 20, text: "" };
 /// Not Supported (RFC 8914 §4.22): transfers, notifications and other classes.
 pub(super) const NOT_OFFERED: NoteRef<'static> = NoteRef { code: 21, text: "" };
+
+/// Not Ready (RFC 8914 §4.15): the server is not fully functional.
+pub(super) fn not_ready(text: &str) -> NoteRef<'_> {
+    NoteRef { code: 14, text }
+}
+
+/// What is to be said of a steered name's answer: that nobody is well, or that nobody knows. Nothing where all is as it should be,
+/// and nothing of names that are not probed: there nobody ever knows.
+pub(super) fn on(reason: Reason, is_probed: bool) -> Option<NoteRef<'static>> {
+    // Other Error (RFC 8914 §4.1): the registered codes are about resolving.
+    let other = |text| Some(NoteRef { code: 0, text });
+    match reason {
+        Reason::AllDownActive => other("all-down-active: the active region is unhealthy, all of it is answered"),
+        Reason::AllDownAll => other("all-down-all: the active region is unhealthy, every permitted region is answered"),
+        Reason::AllDownServfail => other("all-down-servfail: the active region is unhealthy, SERVFAIL as configured"),
+        Reason::AllDownInstead => other("all-down-instead: the active region is unhealthy, the configured stand-in is answered"),
+        Reason::WaitingToMove => other("waiting-to-move: the active region is unhealthy, a move is under way"),
+        Reason::Unknown if is_probed => other("unknown: no fresh evidence on the active region"),
+        Reason::Unknown | Reason::Healthy | Reason::Degraded => None,
+    }
+}

@@ -4,7 +4,7 @@
 //! slot its chunk, its branch and the trunk are copied (32 slots, 64 and n/2048 pointers), all else is shared.
 
 use super::message::record_head;
-use super::note::Note;
+use super::note::{self, NoteRef};
 use super::piece::{Piece, PieceWriter, WrittenName};
 use super::query::LowerName;
 use crate::model::{Answer, Decision, Name, RegionId, Rtype};
@@ -39,8 +39,8 @@ pub struct SteeredInput {
     pub regions: Vec<(RegionId, Answer)>,
     /// What is answered now.
     pub decision: Arc<Decision>,
-    /// What a person who asks for it may want to know (RFC 8914).
-    pub note: Option<Note>,
+    /// Whether probes count for it, so that not to know its health is worth a word.
+    pub is_probed: bool,
 }
 
 /// The steered names of a snapshot and their regions: what counters are named by.
@@ -199,8 +199,10 @@ pub(super) struct Slot {
     pub(super) now: Arc<Laid>,
     /// The region it is of.
     pub(super) region: Option<u16>,
-    /// A note on it.
-    pub(super) note: Option<Arc<Note>>,
+    /// A word on it (RFC 8914).
+    pub(super) note: Option<NoteRef<'static>>,
+    /// See [`SteeredInput::is_probed`].
+    is_probed: bool,
 }
 
 impl Slot {
@@ -230,14 +232,15 @@ impl Slot {
             ttl: input.ttl,
             now,
             region: index.and_then(|index| u16::try_from(index).ok()),
-            note: input.note.clone().map(Arc::new),
+            note: note::on(decision.reason, input.is_probed),
+            is_probed: input.is_probed,
             regions,
         }
     }
 
     /// The slot changed to what is given; regions that did not change are not compiled again.
     fn changed(&self, input: &SteeredInput) -> Slot {
-        let same = self.ttl == input.ttl && self.regions.len() == input.regions.len() && {
+        let same = self.ttl == input.ttl && self.is_probed == input.is_probed && self.regions.len() == input.regions.len() && {
             let mut pairs = self.regions.iter().zip(&input.regions);
             pairs.all(|(mine, (region, answer))| mine.region == *region && mine.answer == *answer)
         };

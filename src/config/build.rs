@@ -46,6 +46,10 @@ pub(super) fn build(spec: &Spec, source: &SourceText) -> Option<Config> {
         Some(ZoneConfig {
             name: zone.name.as_ref()?.value.clone(),
             file: folder.join(&file.value),
+            allow_query: zone
+                .allow_query
+                .as_ref()
+                .map(|networks| networks.value.iter().map(|one| one.value).collect()),
             at: source.locate(file.span.start),
         })
     });
@@ -64,6 +68,7 @@ pub(super) fn build(spec: &Spec, source: &SourceText) -> Option<Config> {
             listen: listen.map_or_else(default_dns_listen, |listen| listen.value.iter().map(|one| one.value).collect()),
             workers: usize::try_from(workers).ok()?,
         },
+        service: spec.dns.service.build(&source.path),
         api: build_api(&spec.api, folder)?,
         zones: zones?,
         fleet: Fleet::new(regions.collect(), apps?),

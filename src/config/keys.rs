@@ -35,6 +35,35 @@ pub const KEYS: &[(&str, &str)] = &[
         "addresses with ports, UDP and TCP each; default [\"0.0.0.0:53\", \"[::]:53\"]",
     ),
     ("dns.workers", "UDP lanes; default 0, one a core; at most 1024"),
+    (
+        "dns.nsid",
+        "what the server says to clients that ask who it is (RFC 5001); default none; at most 128 printable characters",
+    ),
+    ("dns.cookies", "false: no DNS cookies (RFC 7873) are given; default true"),
+    (
+        "dns.cookie-secret-file",
+        "file with the cookie secrets, 32 hexadecimal digits a line: the one in use, then the one before or after it; read again at a reload; \
+         nodes that share an address share it; default none, the node makes one in its data dir; relative to this file",
+    ),
+    ("dns.rate-limit", "how often one network is given the same answer over UDP"),
+    (
+        "dns.rate-limit.responses-per-second",
+        "answers of one kind about one name (NXDOMAIN: one zone) to one network; default 200; 0: no limit",
+    ),
+    (
+        "dns.rate-limit.slip",
+        "of the answers beyond it every so-many-th is sent short (TC, or BADCOOKIE to clients with cookies); default 2; 0: none, 1: all",
+    ),
+    ("dns.rate-limit.ipv4-prefix", "bits of an IPv4 network; default 24"),
+    ("dns.rate-limit.ipv6-prefix", "bits of an IPv6 network; default 56"),
+    (
+        "dns.rate-limit.exempt",
+        "networks without a limit; default [\"127.0.0.0/8\", \"::1/128\"]",
+    ),
+    (
+        "dns.rate-limit.table-size",
+        "networks and answers remembered at once by each UDP lane, 16 octets each; default 65536; 1000 to 100000000",
+    ),
     ("api", "HTTP API, console and metrics"),
     (
         "api.listen",
@@ -62,6 +91,10 @@ pub const KEYS: &[(&str, &str)] = &[
     ("zone", "one static zone, `[[zone]]`"),
     ("zone.name", "apex of the zone; required"),
     ("zone.file", "its master file (RFC 1035); required; relative to this file"),
+    (
+        "zone.allow-query",
+        "networks whose queries are answered, `[\"192.0.2.0/24\", \"2001:db8::/32\"]`, the others are REFUSED; default everybody",
+    ),
     ("region", "one region, `[region.ID]`; ID of lower-case letters, digits, `-`, `_`"),
     ("region.title", "what people call it; default the ID"),
     ("app", "one application, `[app.ID]`; ID of lower-case letters, digits, `-`, `_`"),

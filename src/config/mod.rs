@@ -24,6 +24,7 @@ mod load;
 mod places;
 mod probe;
 mod reload;
+mod service;
 mod source;
 mod spec;
 mod table;
@@ -34,7 +35,7 @@ pub use load::{Loaded, ReadFile, load};
 pub use places::{Place, Places};
 pub use reload::{GUARD_RRSETS_MIN, Removal, Served, forgotten_serials, removal, restart_keys};
 
-use crate::model::{Diagnostic, DnsListen, Fleet, Location, Name};
+use crate::model::{Diagnostic, DnsListen, Fleet, Location, Name, Prefix, RateLimit};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -45,6 +46,8 @@ pub struct Config {
     pub node: NodeConfig,
     /// Where DNS is served.
     pub dns: DnsListen,
+    /// What is added to DNS answers, and how they are bounded.
+    pub service: ServiceConfig,
     /// Where the API is served.
     pub api: ApiConfig,
     /// The static zones, in the order of the file.
@@ -66,6 +69,19 @@ pub struct NodeConfig {
     pub reload_on_change: bool,
     /// The share of everything cut off at once above which the prober itself is suspected, percent; 100: never.
     pub suspect_self_above: u8,
+}
+
+/// `[dns]`, beyond where it listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceConfig {
+    /// The name server identifier (RFC 5001).
+    pub nsid: Option<String>,
+    /// Whether DNS cookies are given.
+    pub cookies: bool,
+    /// Where their secrets stand; none: the node makes one itself.
+    pub cookie_secret_file: Option<PathBuf>,
+    /// How often one network is answered; none: as often as it asks.
+    pub rate_limit: Option<RateLimit>,
 }
 
 /// `[api]`.
@@ -101,6 +117,8 @@ pub struct ZoneConfig {
     pub name: Name,
     /// Its master file, as it is handed to the read callback.
     pub file: PathBuf,
+    /// Whose queries are answered; none: everybody's.
+    pub allow_query: Option<Vec<Prefix>>,
     /// Where the config names the file.
     pub at: Location,
 }

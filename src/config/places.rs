@@ -17,6 +17,8 @@ pub enum Place {
     Endpoints(AppId, RegionId),
     /// Where a steered name is written.
     Name(Name),
+    /// `cookie-secret-file` of `[dns]`.
+    CookieSecretFile,
     /// `token-file` of `[api]`.
     TokenFile,
     /// `cert` of `tls` of `[api]`.
@@ -56,6 +58,9 @@ impl Places {
             for (number, probe) in app.probes.iter().enumerate() {
                 add(Place::Probe(id.clone(), number), probe.span);
             }
+        }
+        if let Some(file) = &spec.dns.service.cookie_secret_file {
+            add(Place::CookieSecretFile, file.span);
         }
         if let Some(file) = &spec.api.token_file {
             add(Place::TokenFile, file.span);

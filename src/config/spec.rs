@@ -5,10 +5,11 @@
 //! [`Config`](super::Config) is built. Deliberately absent: rules that look at two things at once (`checks`).
 
 use super::probe::{ProbeEntry, read_probe};
+use super::service::{self, ServiceSpec};
 use super::source::{At, Findings, SourceText, Span};
 use super::table::{Table, read_elements, shorten};
 use super::value::{self, Bad};
-use crate::model::{Endpoint, Failover, Name, Require, WhenAllDown};
+use crate::model::{Endpoint, Failover, Name, Prefix, Require, WhenAllDown};
 use std::net::SocketAddr;
 use std::time::Duration;
 use toml::Spanned;
@@ -53,6 +54,8 @@ pub(super) struct DnsSpec {
     pub(super) listen: Option<At<Vec<At<SocketAddr>>>>,
     /// `workers`.
     pub(super) workers: Option<At<u64>>,
+    /// What is read in `service`.
+    pub(super) service: ServiceSpec,
 }
 
 /// `[api]`.
@@ -81,6 +84,8 @@ pub(super) struct ZoneSpec {
     pub(super) name: Option<At<Name>>,
     /// `file`.
     pub(super) file: Option<At<String>>,
+    /// `allow-query`.
+    pub(super) allow_query: Option<At<Vec<At<Prefix>>>>,
 }
 
 /// One `[region.…]`.
@@ -232,6 +237,7 @@ fn read_dns(root: &mut Table<'_>, findings: &mut Findings<'_>) -> DnsSpec {
     let spec = DnsSpec {
         listen: table.array(findings, "listen", "an array of addresses with ports", value::socket_address),
         workers: table.value(findings, "workers", |value| value::number(value, 0, 1024)),
+        service: service::read(&mut table, findings),
     };
     table.finish(findings);
     spec
@@ -271,6 +277,7 @@ fn read_zones(root: &mut Table<'_>, findings: &mut Findings<'_>) -> Vec<ZoneSpec
         zones.push(ZoneSpec {
             name: table.required(findings, "name", "name = \"example.net.\"", value::name),
             file: table.required(findings, "file", "file = \"../zones/example.net.zone\"", value::path),
+            allow_query: table.array(findings, "allow-query", "an array of networks", service::prefix),
         });
         table.finish(findings);
     }

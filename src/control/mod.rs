@@ -12,17 +12,20 @@ mod publish;
 mod reload;
 mod roles;
 mod scrape;
+mod settings;
 mod types;
 mod writer;
 
 pub use publish::compile;
 pub use reload::{Candidate, load, placed};
 pub use roles::restore as restore_roles;
+pub use settings::settings_at_start;
 pub use types::{Alert, AlertKey, DryRun, Event, Happening, Published, Receipt, ReloadRequest, Serving, SubmitError, WARNINGS_MAX};
 pub use writer::Parts;
 
 use crate::answer::Snapshot;
-use crate::model::{Decision, Name, Now};
+use crate::config::Place;
+use crate::model::{Decision, Diagnostic, Name, Now};
 use crate::role::{self, Request, Watch};
 use crate::steering::{self, Explanation};
 use crate::store::LedgerReader;
@@ -169,7 +172,11 @@ impl Handle {
         let inner = self.inner.clone();
         let loaded = tokio::task::spawn_blocking(move || {
             let loaded = reload::load(&inner.config_path).map_err(SubmitError::Diagnostics)?;
-            Ok(Candidate::compile(loaded, &inner.view.load(), inner.clock.now(), inner.hash_seed))
+            let settings = settings::settings(&loaded.config, &Serving::Current)
+                .map_err(|error| Diagnostic::error(None, error))
+                .map_err(|error| SubmitError::Diagnostics(vec![loaded.places.put(&Place::CookieSecretFile, error)]))?;
+            let published = inner.view.load();
+            Ok(Candidate::compile(loaded, &published, inner.clock.now(), inner.hash_seed, settings))
         });
         let loaded = loaded
             .await

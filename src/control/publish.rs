@@ -6,7 +6,7 @@
 
 use super::alerts::Alerts;
 use super::types::{Published, Serving};
-use crate::answer::{Snapshot, SteeredInput};
+use crate::answer::{Settings, Snapshot, SteeredInput};
 use crate::config::Config;
 use crate::health::Book;
 use crate::ledger::Hash;
@@ -133,6 +133,7 @@ pub fn compile(
     health: &Book,
     now: Now,
     hash_seed: u64,
+    settings: Settings,
 ) -> (Snapshot, imbl::OrdMap<Name, Arc<Decision>>) {
     let decisions: imbl::OrdMap<Name, Arc<Decision>> = fleet
         .names
@@ -143,7 +144,7 @@ pub fn compile(
         .values()
         .filter_map(|decision| steered_input(fleet, decision.clone()))
         .collect();
-    (Snapshot::build(zones, &inputs, hash_seed), decisions)
+    (Snapshot::build_with(zones, &inputs, hash_seed, settings), decisions)
 }
 
 /// What `answer` compiles for a name: every region's full answer beside the one decided.
@@ -159,6 +160,6 @@ fn steered_input(fleet: &Fleet, decision: Arc<Decision>) -> Option<SteeredInput>
         ttl: steered.app.ttl,
         regions,
         decision,
-        note: None,
+        is_probed: steered.app.probes.iter().any(|probe| !probe.monitoring_only),
     })
 }

@@ -3,9 +3,9 @@
 //! Reading, checking and compiling take seconds for large sets, so they happen on a blocking thread; the writer gets a
 //! [`Candidate`] and only decides whether to take it, against the roles of that moment.
 
-use super::publish;
 use super::types::{Published, SubmitError};
-use crate::answer::Snapshot;
+use super::{publish, settings};
+use crate::answer::{Settings, Snapshot};
 use crate::config::{self, Config, Loaded, Place, Places};
 use crate::model::{Decision, Diagnostic, Draft, Name, Now};
 use crate::role;
@@ -34,7 +34,7 @@ pub struct Candidate {
 
 impl Candidate {
     /// Compiles what was loaded, with the roles and the health that readers see now.
-    pub fn compile(loaded: Loaded, published: &Published, now: Now, hash_seed: u64) -> Candidate {
+    pub fn compile(loaded: Loaded, published: &Published, now: Now, hash_seed: u64, settings: Settings) -> Candidate {
         let config = Arc::new(loaded.config);
         // Names that the ledger does not know yet get the role they will have once `reconcile` is recorded; if it
         // refuses, the writer refuses the candidate for the same reason.
@@ -44,7 +44,7 @@ impl Candidate {
         }
         let mut health = published.health.clone();
         health.reconfigure(&config.fleet, now);
-        let (answers, decisions) = publish::compile(&config.fleet, &loaded.zones, &state, &health, now, hash_seed);
+        let (answers, decisions) = publish::compile(&config.fleet, &loaded.zones, &state, &health, now, hash_seed, settings);
         Candidate {
             config,
             zones: loaded.zones,
@@ -65,6 +65,13 @@ impl Candidate {
 pub fn load(path: &Path) -> Result<Loaded, Vec<Diagnostic>> {
     let mut loaded = config::load(&path.display().to_string(), &mut |file, folder| read(file, folder))?;
     loaded.warnings.extend(unreadable_files(&loaded.config, &loaded.places));
+    let secrets = loaded.config.service.cookie_secret_file.as_deref().map(settings::read_secrets);
+    if let Some(Err(error)) = secrets {
+        // A reload refuses it; a start and a check should not: the set itself is right.
+        loaded
+            .warnings
+            .push(loaded.places.put(&Place::CookieSecretFile, Diagnostic::warning(None, error)));
+    }
     Ok(loaded)
 }
 

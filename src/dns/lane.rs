@@ -1,18 +1,19 @@
 //! A UDP lane: one thread, one socket, `respond` in a loop.
 //!
 //! On Linux it takes and sends batches (`batch`), elsewhere one packet at a time; both ways go through
-//! [`Desk::answer`], so they answer alike. The lane sleeps in its receive call. It is woken for stopping by
+//! [`Desk`], so they answer alike. The lane sleeps in its receive call. It is woken for stopping by
 //! shutting its socket down; should that ever fail, the receive call ends by itself after [`WAKE_AT_LEAST`].
 
-use super::stats::{AnswerTable, Counted, LaneStats};
-use crate::answer::{Ctx, Out, Outcome, Snapshot, Transport, UDP_OCTETS_MAX, respond};
+use super::desk::Desk;
+use super::stats::{Counted, LaneStats};
+use crate::answer::{Snapshot, UDP_OCTETS_MAX};
 use arc_swap::ArcSwap;
 use socket2::Socket;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// Longest time that a lane sleeps without looking whether it is to stop.
 pub(super) const WAKE_AT_LEAST: Duration = Duration::from_secs(5);
@@ -67,7 +68,7 @@ impl Lane {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     fn run_batches(self) {
         let mut batch = super::batch::Batch::new(super::bind::is_wildcard(&self.address));
-        let mut desk = Desk::new(self.stats.clone());
+        let mut desk = Desk::new(self.address, self.stats.clone());
         while !self.is_stopping() {
             let received = match batch.receive(&self.socket) {
                 Ok(received) => received,
@@ -96,7 +97,7 @@ impl Lane {
         let Ok(socket) = self.socket.try_clone().map(std::net::UdpSocket::from) else {
             return;
         };
-        let mut desk = Desk::new(self.stats.clone());
+        let mut desk = Desk::new(self.address, self.stats.clone());
         let mut query = vec![0; QUERY_OCTETS_MAX];
         let mut room = vec![0; UDP_OCTETS_MAX];
         while !self.is_stopping() {
@@ -119,71 +120,4 @@ impl Lane {
             }
         }
     }
-}
-
-/// What a lane keeps from answer to answer.
-struct Desk {
-    /// Its counters.
-    stats: Arc<LaneStats>,
-    /// Its counters of steered answers.
-    table: Option<Arc<AnswerTable>>,
-    /// Counted up with each answer.
-    rotation: u32,
-    /// Wall clock, read once a batch.
-    wall_seconds: u64,
-}
-
-impl Desk {
-    /// A desk without a table yet.
-    fn new(stats: Arc<LaneStats>) -> Desk {
-        Desk {
-            stats,
-            table: None,
-            rotation: 0,
-            wall_seconds: 0,
-        }
-    }
-
-    /// Begins a batch.
-    fn begin(&mut self, snapshot: &Snapshot, queries: u64) {
-        self.wall_seconds = wall_seconds();
-        self.stats.received(queries);
-        self.table = Some(self.stats.table(self.table.take(), snapshot.steered()));
-    }
-
-    /// Answers one query into `room` and counts it; the length, or none where nothing is to be sent.
-    fn answer(&mut self, snapshot: &Snapshot, query: &[u8], peer: SocketAddr, local: Option<IpAddr>, room: &mut [u8]) -> Option<usize> {
-        if peer.port() == 0 {
-            self.stats.dropped(Counted::PortZero);
-            return None;
-        }
-        let ctx = Ctx {
-            peer,
-            local,
-            transport: Transport::Udp,
-            size_max: UDP_OCTETS_MAX,
-            wall_seconds: self.wall_seconds,
-            rotation: self.rotation,
-            keepalive_tenths: None,
-            cookies: snapshot.service().cookies,
-        };
-        match respond(snapshot, query, &ctx, &mut Out::new(room)) {
-            Outcome::Reply(reply) => {
-                self.rotation = self.rotation.wrapping_add(1);
-                if let Some(table) = &self.table {
-                    self.stats.replied(&reply, table);
-                }
-                Some(reply.len)
-            }
-            Outcome::Drop(reason) => {
-                self.stats.dropped(reason.into());
-                None
-            }
-        }
-    }
-}
-
-/// Wall clock, seconds since 1970; 0 before that.
-pub(super) fn wall_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

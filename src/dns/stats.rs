@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// Response codes counted one by one; BADCOOKIE is 23, larger ones do not occur.
 const RCODES: usize = 24;
 
-/// Why a packet or a connection got no response.
+/// Why a packet or a connection got no response, or not the one it asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Counted {
     /// Less than a header.
@@ -26,6 +26,12 @@ pub enum Counted {
     NoRoom,
     /// Port 0 as source: nothing can be sent there.
     PortZero,
+    /// The socket's own address as source: it is forged.
+    OwnSource,
+    /// The same answer to the same network too often; nothing was sent.
+    RateLimited,
+    /// The same, and a short answer was sent instead.
+    RateShort,
     /// The kernel did not take the response.
     SendFailed,
     /// A connection closed because there were too many.
@@ -38,11 +44,14 @@ pub enum Counted {
 
 impl Counted {
     /// Every reason, in the order of the counters.
-    const ALL: [Counted; 8] = [
+    pub(super) const ALL: [Counted; 11] = [
         Counted::Short,
         Counted::Response,
         Counted::NoRoom,
         Counted::PortZero,
+        Counted::OwnSource,
+        Counted::RateLimited,
+        Counted::RateShort,
         Counted::SendFailed,
         Counted::TcpFull,
         Counted::TcpTimeout,
@@ -56,6 +65,9 @@ impl Counted {
             Counted::Response => "response",
             Counted::NoRoom => "no-room",
             Counted::PortZero => "port-zero",
+            Counted::OwnSource => "own-source",
+            Counted::RateLimited => "rate-limited",
+            Counted::RateShort => "rate-short",
             Counted::SendFailed => "send-failed",
             Counted::TcpFull => "tcp-full",
             Counted::TcpTimeout => "tcp-timeout",
@@ -239,6 +251,12 @@ impl LaneStats {
         if let Some(count) = reply.steered.and_then(|steered| table.count(steered)) {
             bump(count, 1, self.transport);
         }
+    }
+
+    /// How often something got no response for a reason.
+    #[cfg(test)]
+    pub(super) fn drops(&self, reason: Counted) -> u64 {
+        self.drops[reason as usize].load(Relaxed)
     }
 
     /// Counts what got no response.

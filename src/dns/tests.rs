@@ -1,12 +1,14 @@
 //! Tests over real sockets on loopback.
 
+use super::desk::Desk;
 use super::lane::Lane;
 use super::stats::LaneStats;
 use super::*;
-use crate::answer::{Snapshot, SteeredInput, Transport};
-use crate::model::{Answer, AppId, Decision, Name, Reason, RegionId};
+use crate::answer::{CookieSecrets, Service, Settings, Snapshot, SteeredInput, Transport};
+use crate::model::{Answer, AppId, Decision, Name, Prefix, PrefixSet, RateLimit, Reason, RegionId};
 use crate::zone;
 use arc_swap::ArcSwap;
+use proptest::prelude::*;
 use std::io::{Read, Write};
 use std::net::{TcpStream, UdpSocket};
 use std::time::Duration;
@@ -31,19 +33,23 @@ fn steered(region: &str, last: u8) -> SteeredInput {
             ttl: 30,
             reason: Reason::Healthy,
         }),
-        note: None,
+        is_probed: true,
     }
 }
 
-/// A small zone with a steered name.
-fn snapshot() -> Snapshot {
+/// A small zone.
+fn zone() -> Arc<zone::Zone> {
     let source = zone::Source {
         path: "example.zone".into(),
         text: b"$TTL 60\n@ SOA ns h 1 2 3 4 5\n@ NS ns\nns A 192.0.2.1\nwww CNAME app\nbig TXT \"0\"\n".to_vec(),
     };
     let apex = Name::parse("example.").unwrap();
-    let zone = zone::read(&source, &apex, &mut |_, _| Err(String::new())).unwrap().zone;
-    Snapshot::build(&[Arc::new(zone)], &[steered("iad", 10)], 5)
+    Arc::new(zone::read(&source, &apex, &mut |_, _| Err(String::new())).unwrap().zone)
+}
+
+/// It with a steered name.
+fn snapshot() -> Snapshot {
+    Snapshot::build(&[zone()], &[steered("iad", 10)], 5)
 }
 
 /// A query for type A.
@@ -170,10 +176,17 @@ async fn a_tcp_client_that_sends_half_a_query_does_not_delay_the_stop() {
     assert!(begin.elapsed() < Duration::from_secs(3));
 }
 
-#[test]
-fn the_portable_lane_answers_octet_for_octet_as_the_batches_do() {
-    let source = Arc::new(ArcSwap::from_pointee(snapshot()));
-    let answers = [true, false].map(|batches| {
+/// A lane on a thread of its own, in one way or the other.
+struct OneLane {
+    socket: Arc<socket2::Socket>,
+    address: SocketAddr,
+    is_stopping: Arc<AtomicBool>,
+    stats: Arc<LaneStats>,
+    thread: JoinHandle<()>,
+}
+
+impl OneLane {
+    fn start(source: &Arc<ArcSwap<Snapshot>>, batches: bool) -> OneLane {
         let bound = UdpSocket::bind("127.0.0.1:0").unwrap();
         let address = bound.local_addr().unwrap();
         let socket = Arc::new(socket2::Socket::from(bound));
@@ -183,24 +196,193 @@ fn the_portable_lane_answers_octet_for_octet_as_the_batches_do() {
             socket: socket.clone(),
             address,
             source: source.clone(),
-            stats,
+            stats: stats.clone(),
             is_stopping: is_stopping.clone(),
         };
         let thread = std::thread::spawn(move || if batches { lane.run() } else { lane.run_single() });
-        let mut packets: Vec<Vec<u8>> = ["app.example.", "www.example.", "nx.example.", "other."]
-            .iter()
-            .map(|name| query(9, name))
-            .collect();
-        packets.push(vec![1; 12]); // FORMERR
-        packets.push(query(9, "app.example.")[..20].to_vec());
-        packets.push(vec![0; 5000]); // longer than is looked at
-        let answers: Vec<Vec<u8>> = packets.iter().map(|packet| ask(address, packet)).collect();
-        is_stopping.store(true, Ordering::Release);
-        let _ = socket.shutdown(std::net::Shutdown::Both);
-        thread.join().unwrap();
-        answers
+        OneLane {
+            socket,
+            address,
+            is_stopping,
+            stats,
+            thread,
+        }
+    }
+
+    fn stop(self) {
+        self.is_stopping.store(true, Ordering::Release);
+        let _ = self.socket.shutdown(std::net::Shutdown::Both);
+        self.thread.join().unwrap();
+    }
+}
+
+/// Packets of every kind: sound queries with and without EDNS and options, cut, changed and made up.
+fn packets() -> impl Strategy<Value = Vec<Vec<u8>>> {
+    let names = [
+        "app.example.",
+        "www.example.",
+        "nx.example.",
+        "other.",
+        "example.",
+        "x.app.example.",
+    ];
+    let options = vec![
+        None,
+        Some(vec![]),
+        Some(vec![0, 3, 0, 0]),
+        Some([&[0, 10, 0, 8][..], &[7; 8]].concat()),
+        Some([&[0, 10, 0, 24][..], &[7; 24]].concat()),
+        Some(vec![0, 10, 0, 1, 1]),
+    ];
+    let sound = (any::<u16>(), prop::sample::select(names.to_vec()), prop::sample::select(options)).prop_map(|(id, name, options)| {
+        let mut packet = query(id, name);
+        if let Some(options) = options {
+            packet[11] = 1;
+            packet.extend_from_slice(&[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, options.len() as u8]);
+            packet.extend(options);
+        }
+        packet
     });
-    assert_eq!(answers[0], answers[1]);
+    let spoilt = (sound.clone(), any::<prop::sample::Index>(), any::<u8>(), any::<bool>()).prop_map(|(mut packet, at, octet, is_cut)| {
+        let at = at.index(packet.len());
+        if is_cut {
+            packet.truncate(at);
+        } else {
+            packet[at] = octet;
+        }
+        packet
+    });
+    let made_up = prop::collection::vec(any::<u8>(), 0..600);
+    prop::collection::vec(prop_oneof![4 => sound, 3 => spoilt, 1 => made_up, 1 => Just(vec![0; 5000])], 1..40)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    /// Where there are no batch calls the same octets come back: each packet's response, or none to both.
+    #[test]
+    fn the_portable_lane_answers_octet_for_octet_as_the_batches_do(packets in packets()) {
+        let source = Arc::new(ArcSwap::from_pointee(snapshot()));
+        let answers = [true, false].map(|batches| {
+            let lane = OneLane::start(&source, batches);
+            let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+            client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            client.connect(lane.address).unwrap();
+            for packet in &packets {
+                client.send(packet).unwrap();
+            }
+            // The last is always answered: then all before it are.
+            client.send(&query(0xffff, "marker.example.")).unwrap();
+            let mut answers = Vec::new();
+            let mut room = [0; 2000];
+            loop {
+                let len = client.recv(&mut room).unwrap();
+                if room[..len].ends_with(b"marker") || room[..len].windows(6).any(|window| window == b"marker") {
+                    break;
+                }
+                answers.push(room[..len].to_vec());
+            }
+            let drops: Vec<u64> = Counted::ALL.iter().map(|reason| lane.stats.drops(*reason)).collect();
+            lane.stop();
+            (answers, drops)
+        });
+        prop_assert_eq!(&answers[0], &answers[1]);
+    }
+}
+
+/// A snapshot that answers so often.
+fn limited(responses_per_second: u32, exempt: &[&str]) -> Snapshot {
+    let settings = Settings {
+        service: Service {
+            cookies: Some(CookieSecrets::new([5; 16], None)),
+            rate_limit: Some(RateLimit {
+                responses_per_second,
+                slip: 2,
+                ipv4_prefix: 24,
+                ipv6_prefix: 56,
+                exempt: PrefixSet::new(&exempt.iter().map(|text| Prefix::parse(text).unwrap()).collect::<Vec<_>>()),
+                table_size: 1000,
+            }),
+            ..Service::default()
+        },
+        ..Settings::default()
+    };
+    Snapshot::build_with(&[zone()], &[steered("iad", 10)], 5, settings)
+}
+
+#[test]
+fn what_is_asked_too_often_is_answered_shortly_or_not_at_all_and_counted() {
+    let source = Arc::new(ArcSwap::from_pointee(limited(10, &[])));
+    let lane = OneLane::start(&source, true);
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    client.connect(lane.address).unwrap();
+    let mut room = [0; 2000];
+    // Each waits for an answer where one is due: whole, whole, …, then none and TC in turns.
+    let (mut whole, mut short, mut sent) = (0, 0, 0);
+    while short < 5 {
+        client.send(&query(sent, "app.example.")).unwrap();
+        sent += 1;
+        if whole < 10 || (sent - whole) % 2 == 0 {
+            let len = client.recv(&mut room).unwrap();
+            match room[2] & 2 != 0 {
+                true => {
+                    short += 1;
+                    assert_eq!((len, room[7]), (query(0, "app.example.").len(), 0), "no more than came in");
+                }
+                false => whole += 1,
+            }
+        }
+        assert!(sent < 2000, "a slow machine gets whole answers in between, but not for ever");
+    }
+    assert!(whole >= 10);
+    assert_eq!(lane.stats.drops(Counted::RateShort), short as u64);
+    assert!(lane.stats.drops(Counted::RateLimited) >= 4);
+
+    // The same limit does not hold another name up, nor a client with a good cookie.
+    assert_eq!(ask(lane.address, &query(1, "www.example."))[7], 2);
+    let mut first = query(1, "app.example.");
+    first[11] = 1;
+    first.extend_from_slice(&[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 12, 0, 10, 0, 8]);
+    first.extend_from_slice(b"clientck");
+    let cookie = loop {
+        client.send(&first).unwrap();
+        client.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        let Ok(len) = client.recv(&mut room) else { continue };
+        break room[len - 24..len].to_vec();
+    };
+    let mut known = query(1, "app.example.");
+    known[11] = 1;
+    known.extend_from_slice(&[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 28, 0, 10, 0, 24]);
+    known.extend_from_slice(&cookie);
+    for _ in 0..50 {
+        assert_eq!(ask(lane.address, &known)[7], 1);
+    }
+
+    // A reload to other limits is in force with the next batch.
+    source.store(Arc::new(limited(10, &["127.0.0.0/8"])));
+    for _ in 0..50 {
+        assert_eq!(ask(lane.address, &query(1, "app.example."))[7], 1);
+    }
+    lane.stop();
+}
+
+#[test]
+fn forged_sources_that_lead_back_are_dropped_and_counted() {
+    let stats = Arc::new(LaneStats::new(Transport::Udp));
+    let (snapshot, packet) = (snapshot(), query(1, "app.example."));
+    let mut desk = Desk::new("0.0.0.0:53".parse().unwrap(), stats.clone());
+    desk.begin(&snapshot, 1);
+    let mut room = [0; 1232];
+    let mut answer = |peer: &str, local: Option<&str>| {
+        let local = local.map(|local| local.parse().unwrap());
+        desk.answer(&snapshot, &packet, peer.parse().unwrap(), local, &mut room).is_some()
+    };
+    assert!(answer("192.0.2.1:53", Some("192.0.2.2")), "another server may ask from its port");
+    assert!(answer("192.0.2.2:54", Some("192.0.2.2")), "and this machine from another port");
+    assert!(!answer("192.0.2.2:53", Some("192.0.2.2")));
+    assert!(!answer("192.0.2.1:0", Some("192.0.2.2")));
+    assert_eq!((stats.drops(Counted::OwnSource), stats.drops(Counted::PortZero)), (1, 1));
 }
 
 #[test]

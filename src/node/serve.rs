@@ -47,7 +47,8 @@ pub async fn serve_until(options: ServeOptions, ready: impl FnOnce()) -> anyhow:
     let now = clock.now();
     let fleet = &boot.config.fleet;
 
-    let (snapshot, decisions) = control::compile(fleet, &boot.zones, &boot.state, &boot.health, now, hash_seed);
+    let settings = control::settings_at_start(&boot.config, &boot.serving);
+    let (snapshot, decisions) = control::compile(fleet, &boot.zones, &boot.state, &boot.health, now, hash_seed, settings);
     let lanes = Arc::new(ArcSwap::from_pointee(snapshot));
     let stats = Arc::new(dns::Stats::default());
     let bound = dns::Server::bind(&boot.config.dns.listen, boot.config.dns.workers).context("opening the DNS sockets")?;

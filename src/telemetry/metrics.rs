@@ -12,7 +12,7 @@ pub const METRICS: &[(&str, &str)] = &[
     ("pointsman_dns_responses_total", "Responses sent, by response code."),
     (
         "pointsman_dns_drops_total",
-        "Packets and connections that got no response, by reason.",
+        "Packets and connections that got no response, or a short one only (`rate-short`), by reason.",
     ),
     (
         "pointsman_answers_total",

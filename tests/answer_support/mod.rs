@@ -50,7 +50,7 @@ pub fn steered(name: &str, ttl: u32, regions: &[(&str, Answer)], region: Option<
             reason: Reason::Healthy,
         }),
         regions,
-        note: None,
+        is_probed: true,
     }
 }
 
