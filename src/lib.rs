@@ -68,8 +68,8 @@
 //!
 //! # What is deliberately absent
 //!
-//! A second answer path, a second writer, a database, a plugin interface, a DNS resolver of our own (endpoints that are host
-//! names are resolved by the system).
+//! A second answer path, a second writer, a database, a plugin interface, a recursive DNS resolver of our own (endpoints that
+//! are host names are asked of the system's resolvers).
 
 pub mod answer;
 pub mod api;

@@ -3,7 +3,9 @@
 
 mod support;
 
-use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
+use pointsman::model::Name;
+use pointsman::probe::{Lookup, Resolver};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use support::{Site, free_port, query, wait_for};
@@ -145,6 +147,30 @@ fn a_resolver_follows_a_switch_within_the_ttl() {
             assert!(took < Duration::from_secs(u64::from(TTL) + 3), "{zone}: {took:?}");
         }
     }
+}
+
+/// The probes' own look-ups of host names, through the same resolver: they see the switch when clients do.
+#[test]
+fn look_ups_of_the_probes_follow_a_switch_within_the_ttl() {
+    let site = Site::new(&app());
+    let _server = site.serve();
+    let unbound = Unbound::start(&site, "stub");
+    let resolver = Resolver::of(vec![unbound.address], Duration::from_secs(2));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    // The name itself and an alias onto it.
+    for (to, v4, v6) in [("iad", "127.0.1.1", "2001:db8:1::10"), ("fra", "127.0.2.1", "2001:db8:2::10")] {
+        switch(&site, to);
+        for name in ["shop.example.net.", "www.example.net."] {
+            wait_for(&format!("{name} at {to}"), || {
+                let found = runtime.block_on(resolver.addresses(&Name::parse(name).unwrap())).ok()?;
+                assert!(found.ttl <= Duration::from_secs(u64::from(TTL)), "{found:?}");
+                let is = |family: Option<Vec<IpAddr>>, address: &str| family == Some(vec![address.parse().unwrap()]);
+                (is(found.v4, v4) && is(found.v6, v6)).then_some(())
+            });
+        }
+    }
+    let missing = runtime.block_on(resolver.addresses(&Name::parse("no-such-name.example.net.").unwrap()));
+    assert_eq!(missing.unwrap_err().kind(), std::io::ErrorKind::NotFound);
 }
 
 #[test]

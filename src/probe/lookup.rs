@@ -1,29 +1,33 @@
 //! One endpoint that is a host name: when it is looked up, and what is kept when that fails.
 //!
-//! A failed, empty or overdue look-up keeps the last addresses and is logged once when it starts to fail. The
-//! system's resolver cannot be interrupted, so while one look-up hangs no other is begun for the same name.
+//! Each answer is good for its TTL and not longer; a failed, empty or overdue look-up keeps the last addresses, of one
+//! family where only that one failed, and is logged once when it starts to fail. While one look-up hangs no other is begun
+//! for the same name.
 
 use super::ProbeEvent;
 use super::prober::Shared;
 use super::task::{Gate, Random};
-use crate::model::{AppId, Endpoint, Name, RegionId};
+use crate::model::{AppId, Endpoint, JITTER, Name, RegionId};
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use tokio::time::Instant;
 
 /// Most addresses of a host name that are probed, the lowest first.
 const ADDRESSES_MAX: usize = 32;
 /// After this a look-up counts as failed; its answer is still taken when it comes.
 const LOOKUP_TIME_MAX: Duration = Duration::from_secs(5);
-/// Names are not looked up more often than this, however short the interval of the probes.
+/// Names are not looked up more often than this, however short the TTL or the interval of the probes.
 const LOOKUP_EVERY_MIN: Duration = Duration::from_secs(1);
+/// Names are looked up at least this often, however long the TTL: a name that was moved in a hurry is found again.
+const LOOKUP_EVERY_MAX: Duration = Duration::from_secs(3600);
+/// Longest time until a failed look-up is tried again.
+const RETRY_MAX: Duration = Duration::from_secs(30);
 
 /// A look-up under way.
-pub type LookupFuture = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
+pub type LookupFuture = Pin<Box<dyn Future<Output = io::Result<Addresses>> + Send>>;
 
 /// Where addresses of host names come from.
 pub trait Lookup: Send + Sync {
@@ -31,19 +35,36 @@ pub trait Lookup: Send + Sync {
     fn addresses(&self, host: &Name) -> LookupFuture;
 }
 
-/// The resolver of the operating system.
-#[derive(Debug, Clone, Copy)]
-pub struct SystemLookup;
+/// What a look-up found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Addresses {
+    /// IPv4 addresses; none when they could not be asked for, which is not the same as that there are none.
+    pub v4: Option<Vec<IpAddr>>,
+    /// The same for IPv6.
+    pub v6: Option<Vec<IpAddr>>,
+    /// How long this is good for.
+    pub ttl: Duration,
+}
 
-impl Lookup for SystemLookup {
-    fn addresses(&self, host: &Name) -> LookupFuture {
-        // RFC 6761 section 6.3: never asked for.
-        if Name::parse("localhost.").is_ok_and(|localhost| host.is_at_or_below(&localhost)) {
-            return Box::pin(async { Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]) });
+impl Addresses {
+    /// The addresses, sorted, each once; of a family that could not be asked for those of before.
+    fn merge(self, known: &[IpAddr]) -> Vec<IpAddr> {
+        let of = |v4: bool| known.iter().copied().filter(move |address| address.is_ipv4() == v4).collect();
+        let mut all: Vec<IpAddr> = self.v4.unwrap_or_else(|| of(true));
+        all.extend(self.v6.unwrap_or_else(|| of(false)));
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    /// How long until it is asked for again; `retry` where a family failed.
+    fn good_for(&self, retry: Duration) -> Duration {
+        let ttl = self.ttl.clamp(LOOKUP_EVERY_MIN, LOOKUP_EVERY_MAX);
+        if self.v4.is_some() && self.v6.is_some() {
+            ttl
+        } else {
+            ttl.min(retry)
         }
-        // With its final dot, so that no search list and no hosts file is tried: clients ask the DNS.
-        let host = host.to_string();
-        Box::pin(async move { Ok(tokio::net::lookup_host((host.as_str(), 0)).await?.map(|one| one.ip()).collect()) })
     }
 }
 
@@ -65,13 +86,14 @@ impl HostKey {
     }
 }
 
-/// Looks a host name up for ever, about every `interval`.
+/// Looks a host name up for ever: again when its TTL is over, or about every `interval` while that fails.
 pub(super) async fn watch(shared: Weak<Shared>, gate: Arc<Gate>, lookup: Arc<dyn Lookup>, key: HostKey, interval: Duration) {
     let mut random = Random::new();
     let mut known: Vec<IpAddr> = Vec::new();
     let mut failing = false;
+    let retry = interval.clamp(LOOKUP_EVERY_MIN, RETRY_MAX);
     loop {
-        let start = Instant::now();
+        let mut wait = retry;
         let mut looking = lookup.addresses(&key.host);
         let found = match tokio::time::timeout(LOOKUP_TIME_MAX, &mut looking).await {
             Ok(found) => found,
@@ -81,11 +103,16 @@ pub(super) async fn watch(shared: Weak<Shared>, gate: Arc<Gate>, lookup: Arc<dyn
             }
         };
         match found {
-            Ok(addresses) if addresses.is_empty() => complain(&mut failing, &key, "no address", known.len()),
             Err(error) => complain(&mut failing, &key, &error.to_string(), known.len()),
-            Ok(mut addresses) => {
-                addresses.sort_unstable();
-                addresses.dedup();
+            Ok(found) => {
+                let good_for = found.good_for(retry);
+                let mut addresses = found.merge(&known);
+                if addresses.is_empty() {
+                    complain(&mut failing, &key, "no address", known.len());
+                    tokio::time::sleep(spread(wait, &mut random)).await;
+                    continue;
+                }
+                wait = good_for;
                 if addresses.len() > ADDRESSES_MAX {
                     let count = addresses.len();
                     tracing::warn!(app = %key.app, region = %key.region, host = %key.host, count, "too many addresses: only the first {ADDRESSES_MAX} are probed");
@@ -104,9 +131,15 @@ pub(super) async fn watch(shared: Weak<Shared>, gate: Arc<Gate>, lookup: Arc<dyn
                 }
             }
         }
-        let wait = interval.max(LOOKUP_EVERY_MIN).mul_f64(0.9 + 0.2 * random.unit());
-        tokio::time::sleep_until(start + wait).await;
+        // From the end on: the TTL begins when the answer is there.
+        tokio::time::sleep(spread(wait, &mut random)).await;
     }
+}
+
+/// A little longer, so that names which were looked up together do not stay together; never shorter, since until the TTL is
+/// over a resolver would but repeat itself.
+fn spread(wait: Duration, random: &mut Random) -> Duration {
+    wait.mul_f64(1.0 + JITTER * random.unit())
 }
 
 /// First the writer, then the probes, so that the writer knows the addresses when outcomes come.
@@ -128,5 +161,33 @@ fn complain(failing: &mut bool, key: &HostKey, error: &str, kept: usize) {
     if !*failing {
         tracing::warn!(app = %key.app, region = %key.region, host = %key.host, error, kept, "look-up failed: the last addresses are kept");
         *failing = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_family_that_failed_keeps_its_addresses() {
+        let of = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<IpAddr>>();
+        let known = of(&["192.0.2.1", "2001:db8::1"]);
+        let found = |v4: Option<&[&str]>, v6: Option<&[&str]>, seconds| Addresses {
+            v4: v4.map(of),
+            v6: v6.map(of),
+            ttl: Duration::from_secs(seconds),
+        };
+        let both = found(Some(&["192.0.2.3", "192.0.2.2", "192.0.2.3"]), Some(&[]), 60);
+        assert_eq!(both.clone().merge(&known), of(&["192.0.2.2", "192.0.2.3"]));
+        let half = found(Some(&["192.0.2.9"]), None, 60);
+        assert_eq!(half.clone().merge(&known), of(&["192.0.2.9", "2001:db8::1"]));
+        assert_eq!(
+            found(None, Some(&["2001:db8::2"]), 60).merge(&known),
+            of(&["192.0.2.1", "2001:db8::2"])
+        );
+        let retry = Duration::from_secs(5);
+        assert_eq!((both.good_for(retry), half.good_for(retry)), (Duration::from_secs(60), retry));
+        assert_eq!(found(Some(&[]), Some(&[]), 0).good_for(retry), LOOKUP_EVERY_MIN);
+        assert_eq!(found(Some(&[]), Some(&[]), 86_400).good_for(retry), LOOKUP_EVERY_MAX);
     }
 }

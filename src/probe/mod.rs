@@ -11,6 +11,8 @@
 //! | `limits` | what may be used at the same time: descriptors, addresses, local ports, programs |
 //! | `task` | one target: waits, runs within the time limit, the gate through which outcomes go |
 //! | `lookup` | one host name: when to look it up, what to keep when that fails |
+//! | `resolver` | addresses of host names, asked of the system's resolvers |
+//! | `query` | one DNS question to one server |
 //! | `http`, `tcp`, `dns`, `exec`, `postgres` | one kind each, behind the trait `Kind` |
 //! | `connect` | TCP and TLS connections of the kinds that speak over a stream |
 //! | `certificate` | how long a server's certificate is good for |
@@ -36,6 +38,8 @@ mod pace;
 mod plan;
 mod postgres;
 mod prober;
+mod query;
+mod resolver;
 mod secure;
 mod task;
 mod tcp;
@@ -45,8 +49,9 @@ mod tls;
 mod words;
 
 use crate::model::{AppId, Endpoint, Exposed, Failure, Mono, Observed, Outcome, ProbeKind, ProbeSpec, ProbeTarget, RegionId};
-pub use lookup::{Lookup, LookupFuture, SystemLookup};
+pub use lookup::{Addresses, Lookup, LookupFuture};
 pub use prober::Prober;
+pub use resolver::Resolver;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;

@@ -7,8 +7,9 @@
 //! most one interval; few begin at once.
 
 use super::limits::{Budget, Limits};
-use super::lookup::{self, HostKey, Lookup, SystemLookup};
+use super::lookup::{self, HostKey, Lookup};
 use super::plan::{self, Slot};
+use super::resolver::Resolver;
 use super::task::{self, Common, Gate, Job, Plan};
 use super::tls::Trust;
 use super::{Kind, ProbeEvent, kind};
@@ -100,7 +101,7 @@ impl Prober {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn start(events: mpsc::Sender<ProbeEvent>, origin: std::time::Instant) -> Prober {
-        Prober::start_with(events, origin, Arc::new(SystemLookup))
+        Prober::start_with(events, origin, Arc::new(Resolver::system()))
     }
 
     /// The same with another source of addresses.

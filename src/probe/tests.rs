@@ -104,17 +104,23 @@ fn counting(ran: &Arc<Ran>, go: Option<&Arc<Notify>>) -> Kinds {
 /// What a made-up look-up finds; none: never anything.
 type Answer = Option<Result<Vec<&'static str>, ()>>;
 
-/// A look-up that says when it is asked, and answers with whatever is put here.
+/// A look-up that says when it is asked, and answers with whatever is put here and this TTL.
 #[derive(Clone)]
-struct Told(mpsc::UnboundedSender<()>, Arc<Mutex<Answer>>);
+struct Told(mpsc::UnboundedSender<()>, Arc<Mutex<Answer>>, Duration);
 
 impl Lookup for Told {
     fn addresses(&self, _host: &Name) -> LookupFuture {
         self.0.send(()).unwrap();
         let answer = self.1.lock().unwrap().clone();
+        let ttl = self.2;
         Box::pin(async move {
             match answer {
-                Some(Ok(texts)) => Ok(texts.iter().map(|text| text.parse().unwrap()).collect()),
+                Some(Ok(texts)) => {
+                    let all = texts.iter().map(|text| text.parse().unwrap());
+                    let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = all.partition(IpAddr::is_ipv4);
+                    let (v4, v6) = (Some(v4), Some(v6));
+                    Ok(Addresses { v4, v6, ttl })
+                }
                 Some(Err(())) => Err(std::io::Error::other("the resolver is on fire")),
                 None => std::future::pending().await,
             }
@@ -124,7 +130,7 @@ impl Lookup for Told {
 
 fn start(capacity: usize, kinds: Kinds) -> (Prober, mpsc::Receiver<ProbeEvent>) {
     let (tx, rx) = mpsc::channel(capacity);
-    (Prober::assemble(tx, Instant::now(), Arc::new(SystemLookup), kinds), rx)
+    (Prober::assemble(tx, Instant::now(), Arc::new(Resolver::system()), kinds), rx)
 }
 
 /// The next event, which must come.
@@ -456,7 +462,7 @@ async fn a_reload_that_adds_targets_leaves_the_others_in_their_rhythm() {
 async fn a_failed_lookup_is_not_an_empty_set() {
     let (asked, mut lookups) = mpsc::unbounded_channel();
     let answer = Arc::new(Mutex::new(Some(Ok(vec!["192.0.2.2", "192.0.2.1", "192.0.2.2"]))));
-    let lookup = Told(asked, Arc::clone(&answer));
+    let lookup = Told(asked, Arc::clone(&answer), Duration::ZERO);
     let (tx, mut events) = mpsc::channel(1);
     let prober = Prober::assemble(tx, Instant::now(), Arc::new(lookup), counting(&Arc::default(), None));
     prober.configure(&fleet("shop", &["lb.example.com."], vec![probe(1, FAST)]));
@@ -504,10 +510,32 @@ async fn a_failed_lookup_is_not_an_empty_set() {
     assert_eq!(prober.targets(), 2);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_host_name_is_looked_up_again_when_its_ttl_is_over() {
+    let (asked, mut lookups) = mpsc::unbounded_channel();
+    let answer = Arc::new(Mutex::new(Some(Ok(vec!["192.0.2.1"]))));
+    let lookup = Told(asked, Arc::clone(&answer), Duration::from_secs(300));
+    let (tx, mut events) = mpsc::channel(64);
+    let prober = Prober::assemble(tx, Instant::now(), Arc::new(lookup), counting(&Arc::default(), None));
+    prober.configure(&fleet("shop", &["lb.example.com."], vec![probe(1, Duration::from_secs(5))]));
+    run_for(Duration::from_secs(299), &mut events).await;
+    let asked = |lookups: &mut mpsc::UnboundedReceiver<()>| std::iter::from_fn(|| lookups.try_recv().ok()).count();
+    assert_eq!(asked(&mut lookups), 1, "the answer is good for 300 s");
+    run_for(Duration::from_secs(32), &mut events).await;
+    assert_eq!(asked(&mut lookups), 1, "and for little longer");
+    // While it fails it is tried about as often as the probes run.
+    *answer.lock().unwrap() = Some(Err(()));
+    run_for(Duration::from_secs(330), &mut events).await;
+    run_for(Duration::from_secs(30), &mut events).await;
+    let tries = asked(&mut lookups);
+    assert!((5..=20).contains(&tries), "{tries}");
+    assert_eq!(prober.targets(), 1);
+}
+
 #[tokio::test]
 async fn a_lookup_that_hangs_is_not_asked_again() {
     let (asked, mut lookups) = mpsc::unbounded_channel();
-    let lookup = Told(asked, Arc::new(Mutex::new(None)));
+    let lookup = Told(asked, Arc::new(Mutex::new(None)), Duration::ZERO);
     let (tx, mut events) = mpsc::channel(64);
     let prober = Prober::assemble(tx, Instant::now(), Arc::new(lookup), counting(&Arc::default(), None));
     prober.configure(&fleet(

@@ -6,6 +6,7 @@ mod exec;
 mod http;
 mod postgres;
 mod prober;
+mod resolver;
 mod tcp;
 mod tls;
 

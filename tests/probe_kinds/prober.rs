@@ -3,7 +3,7 @@
 use super::*;
 use pointsman::health::{Book, ChangeKind};
 use pointsman::model::{App, Endpoint, Failover, Fleet, Name, Now, Outcome, RegionHealth, Require, TcpProbe, Wall, WhenAllDown};
-use pointsman::probe::{Lookup, LookupFuture, ProbeEvent, Prober};
+use pointsman::probe::{Addresses, Lookup, LookupFuture, ProbeEvent, Prober, Resolver};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -139,7 +139,12 @@ struct Both;
 impl Lookup for Both {
     fn addresses(&self, host: &Name) -> LookupFuture {
         assert_eq!(host.to_string(), "lb.example.com.");
-        let both: Vec<IpAddr> = ["::1", "127.0.0.1", "127.0.0.1"].iter().map(|one| one.parse().unwrap()).collect();
+        let of = |texts: &[&str]| Some(texts.iter().map(|one| one.parse().unwrap()).collect());
+        let both = Addresses {
+            v4: of(&["127.0.0.1", "127.0.0.1"]),
+            v6: of(&["::1"]),
+            ttl: Duration::from_secs(60),
+        };
         Box::pin(async move { Ok(both) })
     }
 }
@@ -176,16 +181,12 @@ async fn a_host_name_is_probed_at_every_address_and_told_first() {
 }
 
 #[tokio::test]
-async fn the_systems_resolver_is_asked() {
-    let found = pointsman::probe::SystemLookup
-        .addresses(&Name::parse("localhost.").unwrap())
-        .await
-        .unwrap();
-    assert!(found.iter().all(IpAddr::is_loopback) && !found.is_empty(), "{found:?}");
-    assert!(
-        pointsman::probe::SystemLookup
-            .addresses(&Name::parse("no-such-host.invalid.").unwrap())
-            .await
-            .is_err()
-    );
+async fn names_of_special_use_are_never_asked_for() {
+    let resolver = Resolver::of(Vec::new(), LIMIT);
+    let of = |name: &str| resolver.addresses(&Name::parse(name).unwrap());
+    let found = of("db.localhost.").await.unwrap();
+    let all: Vec<IpAddr> = found.v4.iter().chain(&found.v6).flatten().copied().collect();
+    assert!(all.len() == 2 && all.iter().all(IpAddr::is_loopback), "{all:?}");
+    assert_eq!(of("no-such-host.invalid.").await.unwrap_err().kind(), std::io::ErrorKind::NotFound);
+    assert_eq!(of("elsewhere.example.").await.unwrap_err().to_string(), "no resolver is configured");
 }
