@@ -7,6 +7,7 @@
 mod boot;
 mod check;
 mod demo;
+mod descriptors;
 mod region;
 mod serve;
 mod watcher;

@@ -1,6 +1,7 @@
 //! `pointsman serve`: the running server, from its sockets to its orderly end.
 
 use super::boot::{self, Boot};
+use super::descriptors;
 use super::watcher;
 use crate::control::{self, Handle, Parts, Published, ReloadRequest, SubmitError, Surroundings};
 use crate::model::{Actor, Decision, Generation, Name, rcode};
@@ -39,6 +40,8 @@ pub async fn serve(options: ServeOptions) -> anyhow::Result<()> {
 /// # Errors
 /// As [`serve`].
 pub async fn serve_until(options: ServeOptions, ready: impl FnOnce()) -> anyhow::Result<()> {
+    // Before anybody asks how many there are.
+    descriptors::raise();
     let clock = Arc::new(Clock::new());
     let hash_seed = random_seed();
     // Signals first: one that comes during a long load must not be lost.

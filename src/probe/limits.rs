@@ -31,7 +31,7 @@ const PROGRAMS_MAX: usize = 128;
 /// Descriptors of one program: three pipes and a handle of the process.
 const DESCRIPTORS_OF_PROGRAM: usize = 4;
 /// Descriptors left to everything but the probes: DNS and API connections, files.
-const RESERVE_MAX: usize = 1024;
+const RESERVE_MAX: usize = 4096;
 /// New connections to one address. Linux has 28,232 local ports to a peer by default and keeps each for 60 s after a
 /// connection that we closed: 470 a second.
 pub(super) const CONNECTIONS_A_SECOND: u32 = 400;
