@@ -371,6 +371,10 @@ fn a_corrupt_ledger_ends_with_1_and_answer_only_still_answers() {
     server.wait_answering();
     assert_eq!(site.a("shop.example.net."), ["127.0.2.1".parse::<IpAddr>().unwrap()]);
     wait_for("the api", || site.get("/livez"));
+    assert_eq!(site.get("/readyz").unwrap().0, 503);
+    wait_for("the alert", || {
+        (site.json(&["status", "--json"])["alerts"][0]["alert"] == "answer-only").then_some(())
+    });
     let mut arguments = vec!["switch", "shop.example.net", "--to", "iad"];
     arguments.extend(FORCE);
     let said = site.cli(&arguments);

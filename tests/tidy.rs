@@ -1,5 +1,5 @@
 //! Tidiness as a test: tiers, banned words in the pure tiers, file and function sizes, module docs, and that everything
-//! public to users (metrics, config keys, verbs) stands in the README.
+//! public to users (metrics, alerts, config keys, verbs) stands in the README.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -329,7 +329,7 @@ fn readme() -> String {
 }
 
 #[test]
-fn every_metric_config_key_and_verb_stands_in_the_readme() {
+fn every_metric_alert_config_key_and_verb_stands_in_the_readme() {
     let readme = readme();
     let mut findings = Vec::new();
     for (name, _) in pointsman::telemetry::METRICS {
@@ -340,6 +340,11 @@ fn every_metric_config_key_and_verb_stands_in_the_readme() {
     for (key, _) in pointsman::config::KEYS {
         if !readme.contains(&format!("`{key}`")) {
             findings.push(format!("config key {key}"));
+        }
+    }
+    for alert in pointsman::steering::AlertKind::ALL {
+        if !readme.contains(&format!("| `{alert}` |")) {
+            findings.push(format!("alert {alert}"));
         }
     }
     for verb in pointsman::cli::verbs() {

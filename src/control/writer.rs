@@ -199,10 +199,19 @@ impl Writer {
         let now = self.clock.now();
         let names: Vec<Name> = self.config.fleet.names.keys().cloned().collect();
         self.save_roles();
-        if let Serving::LastGood { errors } = &*self.serving {
-            let message = format!("today's config is not served, the last accepted one is: {}", errors.join("; "));
-            self.node_alert(AlertKind::ConfigRejected, Some(message));
-        }
+        let (rejected, answer_only) = match &*self.serving {
+            Serving::Current => (None, None),
+            Serving::LastGood { errors } => {
+                let message = format!("today's config is not served, the last accepted one is: {}", errors.join("; "));
+                (Some(message), None)
+            }
+            Serving::AnswerOnly { why } => {
+                let message = format!("the roles published last are answered and every change is refused: {why}");
+                (None, Some(message))
+            }
+        };
+        self.node_alert(AlertKind::ConfigRejected, rejected);
+        self.node_alert(AlertKind::AnswerOnly, answer_only);
         self.touch(names.iter());
         self.settle(names, now);
     }
