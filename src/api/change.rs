@@ -116,7 +116,7 @@ pub(super) struct ReloadBody {
 }
 
 /// A JSON body, read within the bounds.
-pub(super) struct Payload<T>(T);
+pub(super) struct Payload<T>(pub T);
 
 impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Payload<T> {
     type Rejection = ApiError;

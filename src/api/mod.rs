@@ -20,6 +20,7 @@ mod guard;
 mod listen;
 mod openapi;
 mod patience;
+mod probes;
 mod read;
 mod routes;
 mod socket;
@@ -61,6 +62,8 @@ pub(crate) struct Api {
     certificates: Option<Arc<crate::tls::Certificates>>,
     /// Places for followers of the events.
     event_clients: Arc<Semaphore>,
+    /// The one place for probes run by hand.
+    probing: Semaphore,
     /// Places for readers of the ledger.
     ledger_readers: Arc<Semaphore>,
     /// True from the stop on.
@@ -140,6 +143,7 @@ pub async fn start(handle: Handle) -> Result<Running, StartError> {
         tokens,
         certificates,
         event_clients: Arc::new(Semaphore::new(events::CLIENTS_MAX)),
+        probing: Semaphore::new(1),
         ledger_readers: Arc::new(Semaphore::new(LEDGER_READERS_MAX)),
         stopping: watch::channel(false).0,
     });

@@ -77,7 +77,7 @@ pub(super) fn name_of(path: Result<Path<String>, PathRejection>) -> Result<Name,
 }
 
 /// The steered name, or 404 with the nearest one.
-fn find(view: &Published, name: &Name) -> Result<Arc<SteeredName>, ApiError> {
+pub(super) fn find(view: &Published, name: &Name) -> Result<Arc<SteeredName>, ApiError> {
     view.config.fleet.names.get(name).cloned().ok_or_else(|| {
         let names = view.config.fleet.names.keys();
         let hint = crate::role::nearest(&name.to_string(), names.map(ToString::to_string));

@@ -1,7 +1,7 @@
 //! The routes. `openapi` describes each of them; a test compares the two.
 
 use super::error::ApiError;
-use super::{Api, change, events, guard, openapi, read};
+use super::{Api, change, events, guard, openapi, probes, read};
 use axum::Router;
 use axum::extract::OriginalUri;
 use axum::http::{Method, StatusCode};
@@ -28,6 +28,7 @@ pub(super) fn table() -> Vec<(&'static str, Method, MethodRouter<Arc<Api>>)> {
         change("/v1/names/{name}/switch", post(change::switch)),
         change("/v1/names/{name}/drain", post(change::drain)),
         change("/v1/names/{name}/undrain", post(change::undrain)),
+        change("/v1/names/{name}/probe", post(probes::probe)),
         change("/v1/regions/{region}/evacuate", post(change::evacuate)),
         change("/v1/regions/{region}/restore", post(change::restore)),
         change("/v1/proposals/{id}/approve", post(change::approve)),

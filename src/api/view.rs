@@ -1,13 +1,13 @@
 //! What readers are shown: the published view as JSON. Pure: a view and a reading of the clocks in, values out.
 
+use super::probes;
 use crate::control::{Alert, AlertKey, Published, Serving};
 use crate::health::TargetStatus;
-use crate::model::{Decision, Endpoint, HealthSource, Name, Now, Observed, RegionHealth, RegionId, SteeredName, Verdict, show_duration};
+use crate::model::{Decision, Endpoint, HealthSource, Name, Now, Observed, RegionHealth, RegionId, SteeredName};
 use crate::role::{self, Proposal};
 use crate::steering::{AlertKind, Explanation};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Most alerts that the status lists; a bad night with 100,000 names must stay readable. The metrics have them all.
 const ALERTS_SHOWN_MAX: usize = 100;
@@ -153,7 +153,7 @@ pub(super) fn explanation(view: &Published, now: Now, explanation: &Explanation)
     if let Some(regions) = value.get_mut("regions").and_then(Value::as_array_mut) {
         for (shown, region) in regions.iter_mut().zip(&explanation.regions) {
             let probes = targets.iter().filter(|one| one.target.region == region.region);
-            let probes: Vec<Value> = probes.map(|one| probe(now, one)).collect();
+            let probes: Vec<Value> = probes.map(|one| probes::view(now, one)).collect();
             if let Value::Object(fields) = shown {
                 fields.insert("probes".to_owned(), probes.into());
             }
@@ -171,89 +171,10 @@ fn text(targets: &[TargetStatus<'_>], now: Now, explanation: &Explanation) -> St
         let of = targets
             .iter()
             .filter(|one| one.target.region == *region && one.target.endpoint == *endpoint);
-        let lines: Vec<String> = of.map(|one| probe_line(now, one, targets)).collect();
+        let lines: Vec<String> = of.map(|one| probes::line(now, one, targets)).collect();
         match endpoint {
             Endpoint::Host(_) if lines.is_empty() => vec!["no look-up has given an address yet, so there is nothing to probe".to_owned()],
             _ => lines,
         }
-    })
-}
-
-/// What one probe at one address last said, in a line.
-fn probe_line(now: Now, status: &TargetStatus<'_>, all: &[TargetStatus<'_>]) -> String {
-    // Two probes of one kind are told apart by their numbers, counted in the config.
-    let alike = all
-        .iter()
-        .any(|other| other.kind == status.kind && other.target.probe != status.target.probe);
-    let number = if alike {
-        format!(" (probe {})", status.target.probe + 1)
-    } else {
-        String::new()
-    };
-    let at = match &status.target.endpoint {
-        Endpoint::Address(_) => String::new(),
-        Endpoint::Host(_) => format!(" at {}", status.target.address),
-    };
-    let counting = if status.counting { "" } else { " (shown, not counted)" };
-    let run = status.aside.map(|(_, run)| run).or(status.last);
-    let said = match run {
-        None => "has not run yet".to_owned(),
-        Some(run) => {
-            let took = show_duration(Duration::from_millis(
-                u64::try_from(run.took.as_millis()).unwrap_or(u64::MAX).max(1),
-            ));
-            let ago = show_duration(Duration::from_secs(now.mono.since(run.at).as_secs()));
-            match &run.result {
-                Ok(()) => format!("passed in {took}, {ago} ago"),
-                Err(failure) => format!("failed after {took}, {ago} ago: {}", failure.message),
-            }
-        }
-    };
-    let count = match (status.verdict, status.failures) {
-        (Verdict::Unhealthy, _) => format!("; {} of {} successes in a row to be healthy", status.successes, status.rise),
-        (_, 0) => String::new(),
-        (_, failures) => format!("; {failures} of {} failures to be unhealthy", status.fall),
-    };
-    let aside = status.aside.map_or(String::new(), |(why, _)| format!("; {}", why.words()));
-    let was = match (status.verdict, status.stale_verdict) {
-        (Verdict::Unknown, Some(was)) if was != Verdict::Unknown => format!("; was {}", was.as_str()),
-        _ => String::new(),
-    };
-    format!("{}{number}{at}{counting} {said}{aside}{count}{was}", status.kind)
-}
-
-/// One probe at one address.
-fn probe(now: Now, status: &TargetStatus<'_>) -> Value {
-    let failure = status.last.and_then(|run| run.result.as_ref().err());
-    let aside = status.aside.map(|(why, run)| {
-        let failure = run.result.as_ref().err();
-        json!({
-            "why": why,
-            "reason": failure.map(|failure| failure.reason),
-            "message": failure.map(|failure| &failure.message),
-            "took_seconds": run.took.as_secs_f64(),
-            "age_seconds": now.mono.since(run.at).as_secs_f64(),
-        })
-    });
-    json!({
-        "kind": status.kind,
-        "number": status.target.probe + 1,
-        "endpoint": status.target.endpoint,
-        "address": status.target.address,
-        "counting": status.counting,
-        "verdict": status.verdict,
-        "stale_verdict": status.stale_verdict,
-        "since_seconds": now.mono.since(status.since).as_secs_f64(),
-        "failures": status.failures,
-        "fall": status.fall,
-        "successes": status.successes,
-        "rise": status.rise,
-        "result": status.last.map(|run| if run.result.is_ok() { "pass" } else { "fail" }),
-        "reason": failure.map(|failure| failure.reason),
-        "message": failure.map(|failure| &failure.message),
-        "took_seconds": status.last.map(|run| run.took.as_secs_f64()),
-        "age_seconds": status.last.map(|run| now.mono.since(run.at).as_secs_f64()),
-        "observed": status.observed,
-        "not_counted": aside,
     })
 }

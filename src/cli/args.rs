@@ -7,6 +7,7 @@ use crate::ledger::Receipt;
 use crate::model::{Gate, Name};
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 /// DNS-based traffic steering for disaster recovery.
@@ -76,6 +77,8 @@ pub(super) enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Run the probes of a name once, now, or try one that is not configured yet; nothing counts towards health
+    Probe(ProbeArgs),
     /// Make a region active for a name
     Switch(SwitchArgs),
     /// Move every name out of a region, and keep names from moving in
@@ -216,6 +219,29 @@ pub(super) struct DrainArgs {
     /// Show what would happen, change nothing
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// `probe`.
+#[derive(Debug, Args)]
+pub(super) struct ProbeArgs {
+    /// The name: its server runs the probes; with --config they run from here
+    #[arg(value_parser = name)]
+    pub name: Option<Name>,
+    /// Run the probes of this config from here, without a server
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Try an http or https probe that is not configured yet, from here
+    #[arg(long, value_name = "URL", conflicts_with_all = ["config", "name"])]
+    pub url: Option<String>,
+    /// A key of the probe as in `[[app.ID.probe]]`, TOML; repeat for more: --with 'kind = "tcp"' --with 'port = 443'
+    #[arg(long, value_name = "KEY=VALUE", conflicts_with_all = ["config", "name"])]
+    pub with: Vec<String>,
+    /// Where to send it; default: where the host of the URL leads
+    #[arg(long)]
+    pub address: Option<IpAddr>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `approve` and `reject`.

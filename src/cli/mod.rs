@@ -21,6 +21,7 @@ mod connect;
 mod ledger;
 mod local;
 mod outcome;
+mod probe;
 mod read;
 mod render;
 #[cfg(test)]
@@ -85,6 +86,7 @@ async fn perform(cli: Cli) -> Outcome {
         Verb::Status { name: None, json } => read::overview(&client()?, json).await,
         Verb::Status { name: Some(name), json } => read::name(&client()?, &name, json).await,
         Verb::Explain { name, json } => read::explain(&client()?, &name, json).await,
+        Verb::Probe(args) => probe::probe(client, args).await,
         Verb::Proposals { json } => read::proposals(&client()?, json).await,
         Verb::Switch(args) => change::switch(&client()?, args).await,
         Verb::Evacuate(args) => change::evacuate(&client()?, args).await,

@@ -39,9 +39,7 @@ pub(super) fn run(spec: &Spec, findings: &mut Findings<'_>) {
         ttl_is_sensible(app, findings);
         failback_delay_covers_a_rise(app, findings);
         for probe in &app.probes {
-            timeout_is_shorter_than_interval(probe, findings);
-            recheck_interval_is_between(probe, findings);
-            stale_after_outlasts_an_outcome(probe, findings);
+            run_probe(probe, findings);
         }
     }
 }
@@ -497,6 +495,13 @@ fn failback_delay_covers_a_rise(app: &AppSpec, findings: &mut Findings<'_>) {
         );
         findings.warning(delay.span, message);
     }
+}
+
+/// The rules over one probe.
+pub(super) fn run_probe(probe: &ProbeEntry, findings: &mut Findings<'_>) {
+    timeout_is_shorter_than_interval(probe, findings);
+    recheck_interval_is_between(probe, findings);
+    stale_after_outlasts_an_outcome(probe, findings);
 }
 
 /// Runs of one probe do not overlap.

@@ -35,7 +35,7 @@ pub use load::{Loaded, ReadFile, load};
 pub use places::{Place, Places};
 pub use reload::{GUARD_RRSETS_MIN, Removal, Served, forgotten_serials, removal, restart_keys};
 
-use crate::model::{Diagnostic, DnsListen, Fleet, Location, Name, Prefix, RateLimit};
+use crate::model::{Diagnostic, DnsListen, Fleet, Location, Name, Prefix, ProbeSpec, RateLimit};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -138,6 +138,24 @@ pub fn parse(path: &str, text: &str) -> (Option<Config>, Vec<Diagnostic>) {
         false => spec.and_then(|spec| build::build(&spec, &source)),
     };
     (config, findings)
+}
+
+/// Reads the keys of one `[[app.ID.probe]]` alone, as `pointsman probe --with` takes them; `path` names them in findings.
+///
+/// # Errors
+/// Every finding, when at least one is an error.
+pub fn parse_probe(path: &str, text: &str) -> Result<ProbeSpec, Vec<Diagnostic>> {
+    let source = source::SourceText::new(path, text.to_owned());
+    let mut findings = source::Findings::new(&source);
+    let entry = spec::read_lone_probe(&source, &mut findings);
+    if let Some(entry) = &entry {
+        checks::run_probe(entry, &mut findings);
+    }
+    let findings = findings.finish();
+    match entry.and_then(|entry| entry.spec(Path::new(""))) {
+        Some(spec) if !findings.iter().any(Diagnostic::is_error) => Ok(spec),
+        _ => Err(findings),
+    }
 }
 
 /// The data dir that a config names, however wrong the rest of it is; none when it names none.

@@ -157,8 +157,8 @@ impl AppSpec {
     }
 }
 
-/// Reads the text into a [`Spec`]; everything wrong goes to `findings`. None when it is of another version.
-pub(super) fn read(source: &SourceText, findings: &mut Findings<'_>) -> Option<Spec> {
+/// Parses the text; every syntax error is reported, and what can be read all the same is.
+fn parse<'s>(source: &'s SourceText, findings: &mut Findings<'_>) -> Spanned<DeTable<'s>> {
     let (root, errors) = DeTable::parse_recoverable(&source.text);
     for error in &errors {
         let span: Span = error.span().unwrap_or(0..0).into();
@@ -173,6 +173,18 @@ pub(super) fn read(source: &SourceText, findings: &mut Findings<'_>) -> Option<S
         }
         findings.push(span, finding);
     }
+    root
+}
+
+/// Reads a text that is the keys of one probe and nothing else.
+pub(super) fn read_lone_probe(source: &SourceText, findings: &mut Findings<'_>) -> Option<ProbeEntry> {
+    let root = parse(source, findings);
+    read_probe(root.get_ref(), Span::default(), findings)
+}
+
+/// Reads the text into a [`Spec`]; everything wrong goes to `findings`. None when it is of another version.
+pub(super) fn read(source: &SourceText, findings: &mut Findings<'_>) -> Option<Spec> {
+    let root = parse(source, findings);
     let mut table = Table::new(root.get_ref(), Span::default(), "");
     let version = table.required(findings, "version", "version = 1", |value| match value {
         DeValue::Integer(number) => Ok(shorten(&number.to_string())),

@@ -3,7 +3,7 @@
 use super::types::Published;
 use crate::model::{HealthSource, Name, Now, RegionId, SteeredName, Verdict};
 use crate::role::State;
-use crate::telemetry::{AlertSample, DnsCounters, EndpointSample, NameSample, RegionSample, Scrape};
+use crate::telemetry::{AlertSample, DnsCounters, EndpointSample, NameSample, RegionSample, Scrape, ValueSample};
 use std::collections::BTreeSet;
 
 /// Everything that lasts, for one scrape.
@@ -48,6 +48,19 @@ pub(super) fn scrape(published: &Published, dns: DnsCounters, now: Now) -> Scrap
                     Verdict::Unknown => -1.0,
                 },
             }));
+        }
+        for status in published.health.targets(&app.id) {
+            let run = status.last.filter(|_| status.stale_verdict.is_none());
+            scrape
+                .values
+                .extend(run.iter().flat_map(|run| &run.values).map(|(name, number)| ValueSample {
+                    app: app.id.to_string(),
+                    region: status.target.region.to_string(),
+                    endpoint: status.target.address.to_string(),
+                    probe: (status.target.probe + 1).to_string(),
+                    value: name.to_string(),
+                    number: *number,
+                }));
         }
     }
     scrape.alerts = published

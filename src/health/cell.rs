@@ -23,6 +23,8 @@ pub struct Run {
     pub took: Duration,
     /// Whether it passed.
     pub result: Result<(), Failure>,
+    /// When it is planned to run next.
+    pub next: Option<Mono>,
     /// What a run that passed saw, in words; may be empty.
     pub note: String,
     /// Numbers taken from the answer, by name.
@@ -92,6 +94,7 @@ impl Cell {
             at,
             took: outcome.took,
             result: outcome.result.clone(),
+            next: outcome.next,
             note: outcome.note.clone(),
             values: outcome.values.clone(),
         };
@@ -241,6 +244,7 @@ impl Cell {
             last: self.last.as_ref(),
             aside: self.aside.as_ref().map(|(why, run)| (*why, run)),
             observed: self.observed(),
+            next: self.last.as_ref().filter(|_| self.stale.is_none()).and_then(|last| last.next),
         }
     }
 }

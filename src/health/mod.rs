@@ -158,6 +158,8 @@ pub struct TargetStatus<'a> {
     pub aside: Option<(Discard, &'a Run)>,
     /// What the application freshly says it is; `none` where this probe does not report it.
     pub observed: Observed,
+    /// When it is planned to run next; none before the first outcome and while nothing comes.
+    pub next: Option<Mono>,
 }
 
 impl Book {

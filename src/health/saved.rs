@@ -149,6 +149,7 @@ fn restore_cell(cell: &mut Cell, spec: &ProbeSpec, saved: &SavedCell, now: Now) 
         at: now.mono_at(saved.at),
         took: Duration::from_millis(saved.took_ms),
         result: saved.failure.clone().map_or(Ok(()), Err),
+        next: None,
         note: String::new(),
         values: Vec::new(),
     });

@@ -57,9 +57,10 @@ impl Exposed {
         self.body.as_ref()?.as_ref().ok().map(Vec::as_slice)
     }
 
-    /// Facts that are numbers: reported as values under their own names.
+    /// Facts that are measured: reported as values under their own names. A status is a code and no such number.
     pub fn numbers(&self) -> impl Iterator<Item = (&'static str, f64)> {
-        self.facts.iter().filter_map(|(name, value)| Some((*name, value.as_f64()?)))
+        let measured = self.facts.iter().filter(|(name, _)| *name != "status");
+        measured.filter_map(|(name, value)| Some((*name, value.as_f64()?)))
     }
 
     /// The value at a source; none where there is nothing.

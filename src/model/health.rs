@@ -303,6 +303,8 @@ pub struct Outcome {
     pub result: Result<(), Failure>,
     /// What the application said it is; none when this probe does not report it or could not.
     pub observed: Option<Observed>,
+    /// When it is planned to run next; none where nothing is planned.
+    pub next: Option<Mono>,
     /// What a run that passed saw, in words: `HTTP 200`; may be empty.
     pub note: String,
     /// Numbers taken from the answer, by name.
@@ -320,6 +322,7 @@ impl Outcome {
             overruns: 0,
             result,
             observed: None,
+            next: None,
             note: String::new(),
             values: Vec::new(),
         }

@@ -101,6 +101,14 @@ impl ProbeKind {
         }
     }
 
+    /// The URL that it asks, for the kinds that have one.
+    pub fn url(&self) -> Option<&url::Url> {
+        match self {
+            ProbeKind::Http(http) => Some(&http.url),
+            _ => None,
+        }
+    }
+
     /// Files that it reads, by the key that names each; `command` is run instead.
     pub fn files(&self) -> Vec<(&'static str, &Path)> {
         let found = match self {

@@ -16,6 +16,7 @@
 //! | `http`, `tcp`, `dns`, `exec`, `postgres` | one kind each, behind the trait `Kind` |
 //! | `connect` | TCP and TLS connections of the kinds that speak over a stream |
 //! | `certificate` | how long a server's certificate is good for |
+//! | `once` | probes run by hand, now |
 //! | `judge` | what a run saw against what is expected |
 //! | `tls` | whom to trust |
 //! | `secure` | one connection, bounded, in the clear or over TLS, for the kinds that are not http |
@@ -34,6 +35,7 @@ mod http;
 mod judge;
 mod limits;
 mod lookup;
+pub mod once;
 mod pace;
 mod plan;
 mod postgres;

@@ -101,15 +101,17 @@ pub(super) async fn watch(job: Job, mut kind: Box<dyn Kind>, first: Instant) {
         drop(turn);
         job.keep_or_release(&mut *kind, &mut kept);
         count.observe(&job.spec, judged.result.is_ok());
+        let unit = random.unit();
         let outcome = Outcome {
             late,
+            next: Some(job.common.mono(job.next(&count, start, unit).0)),
             overruns,
             ..judged.outcome(job.target.clone(), job.common.mono(end), end.saturating_duration_since(start))
         };
         if !job.gate.send(&job.common, ProbeEvent::Outcome(outcome)).await {
             return;
         }
-        (planned, missed) = job.next(&count, start, random.unit());
+        (planned, missed) = job.next(&count, start, unit);
         planned = job.sleep(&mut *kind, start, planned, random.unit()).await;
     }
 }

@@ -39,6 +39,10 @@ pub const METRICS: &[(&str, &str)] = &[
         "Failed probe runs that say nothing of the endpoint and were not counted, by reason (late, cannot-run, suspected).",
     ),
     (
+        "pointsman_probe_value",
+        "Numbers that a probe took from the last answer: lag, days of a certificate, load; by name, and by the probe's place from 1.",
+    ),
+    (
         "pointsman_health_age_seconds",
         "Age of the latest evidence on a region; no series before the first.",
     ),
@@ -284,14 +288,19 @@ fn health(family: &Family, scrape: &Scrape) -> Result<(), prometheus::Error> {
         .endpoints
         .iter()
         .map(|one| (vec![one.app.to_string(), one.region.to_string(), one.endpoint.clone()], one.up));
-    family.gauge("pointsman_endpoint_up", &["app", "region", "endpoint"], up)
+    family.gauge("pointsman_endpoint_up", &["app", "region", "endpoint"], up)?;
+    let values = scrape.values.iter().map(|one| {
+        let labels = [&one.app, &one.region, &one.endpoint, &one.probe, &one.value].map(Clone::clone);
+        (labels.to_vec(), one.number)
+    });
+    family.gauge("pointsman_probe_value", &["app", "region", "endpoint", "probe", "value"], values)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::{AppId, Endpoint, FailReason, Failure, Mono, Name, ProbeTarget, RegionId};
-    use crate::telemetry::{AlertSample, DnsCounters, EndpointSample, NameSample, RegionSample};
+    use crate::telemetry::{AlertSample, DnsCounters, EndpointSample, NameSample, RegionSample, ValueSample};
     use std::collections::BTreeSet;
 
     fn full_scrape() -> Scrape {
@@ -314,6 +323,14 @@ mod tests {
                 region,
                 endpoint: "192.0.2.1".into(),
                 up: 1.0,
+            }],
+            values: vec![ValueSample {
+                app: "shop".into(),
+                region: "iad".into(),
+                endpoint: "192.0.2.1".into(),
+                probe: "1".into(),
+                value: "lag-seconds".into(),
+                number: 0.5,
             }],
             alerts: vec![AlertSample {
                 alert: "no-target",

@@ -12,4 +12,4 @@ mod scrape;
 pub use clock::Clock;
 pub use logs::{chain, init_logging};
 pub use metrics::{METRICS, Metrics};
-pub use scrape::{AlertSample, DnsCounters, EndpointSample, NameSample, RegionSample, Scrape};
+pub use scrape::{AlertSample, DnsCounters, EndpointSample, NameSample, RegionSample, Scrape, ValueSample};

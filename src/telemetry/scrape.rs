@@ -13,6 +13,8 @@ pub struct Scrape {
     pub regions: Vec<RegionSample>,
     /// Every endpoint.
     pub endpoints: Vec<EndpointSample>,
+    /// Every number that a probe took.
+    pub values: Vec<ValueSample>,
     /// Every alert that lasts.
     pub alerts: Vec<AlertSample>,
     /// Open proposals.
@@ -64,6 +66,23 @@ pub struct EndpointSample {
     pub endpoint: String,
     /// 1 healthy, 0 unhealthy, -1 unknown.
     pub up: f64,
+}
+
+/// A number that a probe took from its last answer.
+#[derive(Debug, Clone)]
+pub struct ValueSample {
+    /// The application.
+    pub app: String,
+    /// The region.
+    pub region: String,
+    /// The address probed.
+    pub endpoint: String,
+    /// Place of the probe in the application's list, from 1.
+    pub probe: String,
+    /// Its name.
+    pub value: String,
+    /// The number.
+    pub number: f64,
 }
 
 /// An alert.

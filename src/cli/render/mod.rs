@@ -8,6 +8,7 @@ mod body;
 mod change;
 mod event;
 mod ledger;
+mod probes;
 mod proposals;
 mod status;
 mod table;
@@ -18,6 +19,7 @@ pub(super) use body::{body_names, sentence};
 pub(super) use change::{dry_run, error, now_answered, receipt, refusal, warnings};
 pub(super) use event::event;
 pub(super) use ledger::{actor, entry, log};
+pub(super) use probes::probes;
 pub(super) use proposals::proposals;
 pub(super) use status::{name, overview};
 
