@@ -3,6 +3,8 @@
 use super::Api;
 use super::caller::{Caller, Peer};
 use super::error::ApiError;
+use super::feeds;
+use super::tokens::May;
 use crate::model::Actor;
 use axum::extract::{Extension, Request, State};
 use axum::http::request::Parts;
@@ -132,7 +134,17 @@ async fn identify(api: &Api, peer: &Peer, head: &Parts) -> Result<Caller, ApiErr
         return Err(unauthorized("a token is needed: send the header `Authorization: Bearer TOKEN`"));
     };
     match tokens.find(token).await {
-        Some((name, may_change)) => Ok(Caller::new(Actor::Token { name }, may_change)),
+        Some((name, May::Feed(feeds))) => {
+            let path = head.uri.path();
+            let own = path.strip_prefix(feeds::PREFIX).is_some_and(|id| feeds.contains(id));
+            if own && head.method == Method::POST {
+                return Ok(Caller::new(Actor::Token { name }, true));
+            }
+            Err(ApiError::forbidden(
+                "this token is a feeder's: it may post to its own feeds and nothing else",
+            ))
+        }
+        Some((name, may)) => Ok(Caller::new(Actor::Token { name }, may == May::Change)),
         None => Err(unauthorized(
             "the token is not in the server's token-file: check it, or have it added",
         )),

@@ -16,6 +16,7 @@ mod change;
 mod clients;
 mod error;
 mod events;
+mod feeds;
 mod guard;
 mod listen;
 mod openapi;

@@ -1,7 +1,7 @@
 //! The routes. `openapi` describes each of them; a test compares the two.
 
 use super::error::ApiError;
-use super::{Api, change, events, guard, openapi, probes, read};
+use super::{Api, change, events, feeds, guard, openapi, probes, read};
 use axum::Router;
 use axum::extract::OriginalUri;
 use axum::http::{Method, StatusCode};
@@ -33,6 +33,7 @@ pub(super) fn table() -> Vec<(&'static str, Method, MethodRouter<Arc<Api>>)> {
         change("/v1/regions/{region}/restore", post(change::restore)),
         change("/v1/proposals/{id}/approve", post(change::approve)),
         change("/v1/proposals/{id}/reject", post(change::reject)),
+        change("/v1/feeds/{id}", post(feeds::post)),
         change("/v1/reload", post(change::reload)),
     ]
 }

@@ -3,7 +3,8 @@
 //! ```toml
 //! [[token]]
 //! name = "ada"                # goes into the ledger
-//! role = "operator"           # or "viewer": reads only
+//! role = "operator"           # or "viewer": reads only; or "feeder": posts to its feeds only
+//! # feeds = ["shop-iad"]      # of a feeder
 //! sha256 = "…"                # printf %s TOKEN | sha256sum
 //! ```
 //!
@@ -56,6 +57,9 @@ struct Token {
     role: Role,
     /// Its hash.
     sha256: Hash,
+    /// The feeds that a feeder may post to.
+    #[serde(default)]
+    feeds: BTreeSet<String>,
 }
 
 /// What a token may.
@@ -66,6 +70,19 @@ enum Role {
     Viewer,
     /// Read and change.
     Operator,
+    /// Post to its feeds, nothing else.
+    Feeder,
+}
+
+/// What the holder of a token may do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum May {
+    /// Read.
+    Read,
+    /// Read and change.
+    Change,
+    /// Post to these feeds.
+    Feed(BTreeSet<String>),
 }
 
 impl Tokens {
@@ -83,8 +100,8 @@ impl Tokens {
         })
     }
 
-    /// The name that a token belongs to, and whether it may change things.
-    pub async fn find(&self, token: &str) -> Option<(String, bool)> {
+    /// The name that a token belongs to, and what it may.
+    pub async fn find(&self, token: &str) -> Option<(String, May)> {
         self.refresh().await;
         let known = self.known.load();
         let hash = Hash::of(token.as_bytes());
@@ -93,7 +110,12 @@ impl Tokens {
             found.conditional_assign(&index, one.sha256.octets().ct_eq(hash.octets()));
         }
         let one = known.tokens.get(usize::try_from(found).ok()?)?;
-        Some((one.name.clone(), one.role == Role::Operator))
+        let may = match one.role {
+            Role::Viewer => May::Read,
+            Role::Operator => May::Change,
+            Role::Feeder => May::Feed(one.feeds.clone()),
+        };
+        Some((one.name.clone(), may))
     }
 
     /// Reads the file again if it changed.
@@ -154,13 +176,21 @@ impl From<String> for TokenFault {
     }
 }
 
-/// Whether a token file can be used, for `check`.
+/// Whether a token file can be used with a config that has these feeds, for `check`.
 ///
 /// # Errors
 /// What is wrong with it, and where.
-pub fn check_token_file(path: &Path) -> Result<(), TokenFault> {
+pub fn check_token_file(path: &Path, feeds: &BTreeSet<String>) -> Result<(), TokenFault> {
     let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
-    parse(&text).map(drop)
+    for token in parse(&text)? {
+        if let Some(lost) = token.feeds.iter().find(|feed| !feeds.contains(*feed)) {
+            let at = text.find(&format!("\"{lost}\"")).map(|offset| place(&text, offset));
+            let hint = crate::role::nearest(lost, feeds.iter().cloned());
+            let what = format!("{:?} is a feeder for {lost:?}, and no probe has that feed{hint}", token.name);
+            return Err(TokenFault { at, what });
+        }
+    }
+    Ok(())
 }
 
 /// Reads and checks a token file.
@@ -182,6 +212,13 @@ fn parse(text: &str) -> Result<Vec<Token>, TokenFault> {
         }
         if !names.insert(token.name.as_str()) {
             return Err(format!("two tokens are named {:?}; names tell in the ledger who it was", token.name).into());
+        }
+        if (token.role == Role::Feeder) == token.feeds.is_empty() {
+            let what = match token.role {
+                Role::Feeder => format!("the feeder {:?} has no `feeds` to post to", token.name),
+                Role::Viewer | Role::Operator => format!("{:?} has `feeds` and is no feeder: role = \"feeder\"", token.name),
+            };
+            return Err(what.into());
         }
         if !hashes.insert(token.sha256.octets()) {
             return Err(format!("the token of {:?} is somebody else's too", token.name).into());
@@ -256,15 +293,15 @@ mod tests {
         let path = dir.path().join("tokens.toml");
         std::fs::write(&path, entry("ada", "operator", "one")).unwrap();
         let tokens = Tokens::open(&path).await.unwrap();
-        assert_eq!(tokens.find("one").await, Some(("ada".to_owned(), true)));
+        assert_eq!(tokens.find("one").await, Some(("ada".to_owned(), May::Change)));
         assert_eq!(tokens.find("two").await, None);
         std::fs::write(&path, entry("ada", "viewer", "one") + &entry("bob", "operator", "two")).unwrap();
-        assert_eq!(tokens.find("one").await, Some(("ada".to_owned(), false)));
-        assert_eq!(tokens.find("two").await, Some(("bob".to_owned(), true)));
+        assert_eq!(tokens.find("one").await, Some(("ada".to_owned(), May::Read)));
+        assert_eq!(tokens.find("two").await, Some(("bob".to_owned(), May::Change)));
         std::fs::write(&path, "[[token").unwrap();
-        assert_eq!(tokens.find("two").await, Some(("bob".to_owned(), true)));
+        assert_eq!(tokens.find("two").await, Some(("bob".to_owned(), May::Change)));
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(tokens.find("two").await, Some(("bob".to_owned(), true)));
+        assert_eq!(tokens.find("two").await, Some(("bob".to_owned(), May::Change)));
         std::fs::write(&path, entry("ada", "viewer", "one")).unwrap();
         assert_eq!(tokens.find("two").await, None);
     }

@@ -134,7 +134,7 @@ pub const KEYS: &[(&str, &str)] = &[
         "endpoints a region, `REGION = [\"address\", …]` or one host name; required for every region of `regions`",
     ),
     ("app.probe", "one probe, `[[app.ID.probe]]`, sent to each endpoint"),
-    ("probe.kind", "http, tcp, dns, exec or postgres; required"),
+    ("probe.kind", "http, tcp, dns, exec, feed or postgres; required"),
     (
         "probe.interval",
         "time from one start to the next, before jitter; default \"5s\"; from 100ms to 1d",
@@ -223,6 +223,38 @@ pub const KEYS: &[(&str, &str)] = &[
         "probe.exec.command",
         "program (absolute path) and arguments; {address}, {region} and {endpoint} in an argument are replaced; required",
     ),
+    (
+        "probe.feed.file",
+        "file that is watched, a JSON object; {region} and {endpoint} are filled in; this or `feed`; relative to this file",
+    ),
+    (
+        "probe.feed.feed",
+        "id to post to, `POST /v1/feeds/ID`; {region} and {endpoint} are filled in; this or `file`",
+    ),
+    ("probe.feed.max-age", "what is older is no evidence; default \"30s\""),
+    ("probe.feed.expect", "what passes; default the member `healthy`, with `message`"),
+    (
+        "probe.feed.expect.body",
+        "text that the content must contain, or a table of comparisons; default none",
+    ),
+    (
+        "probe.feed.expect.json",
+        "JSON pointers (RFC 6901) and what they must point at: a value or a table of comparisons; default none",
+    ),
+    (
+        "probe.feed.role",
+        "where it says what the application is; default the member `role`: active or passive",
+    ),
+    ("probe.feed.role.json", "JSON pointer (RFC 6901) to the word"),
+    ("probe.feed.role.body", "or true: the whole content"),
+    ("probe.feed.role.active", "the word for active, or a table of comparisons"),
+    ("probe.feed.role.passive", "the word for passive, or a table of comparisons"),
+    (
+        "probe.feed.value",
+        "numbers to take from the content, `{ NAME = { json = \"/load\" } }`; default none",
+    ),
+    ("probe.feed.value.json", "JSON pointer (RFC 6901) to the number"),
+    ("probe.feed.value.body", "or true: the whole content"),
     ("probe.postgres.port", "port; default 5432"),
     ("probe.postgres.user", "role to log in as; required"),
     (

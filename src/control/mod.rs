@@ -54,6 +54,7 @@ struct Inner {
     ledger: LedgerReader,
     config_path: PathBuf,
     hash_seed: u64,
+    feeds: Arc<crate::probe::Feeds>,
     dns_counters: Box<dyn Fn() -> DnsCounters + Send + Sync>,
 }
 
@@ -86,6 +87,7 @@ pub fn start(parts: Parts, around: Surroundings, outcomes: mpsc::Receiver<crate:
         ledger: around.ledger,
         config_path: around.config_path,
         hash_seed: around.hash_seed,
+        feeds: parts.prober.feeds(),
         dns_counters: around.dns_counters,
     };
     let publisher = publish::Publisher::new(around.lanes, around.view);
@@ -122,6 +124,11 @@ impl Handle {
     pub fn metrics(&self) -> Result<String, String> {
         let scrape = scrape::scrape(&self.published(), (self.inner.dns_counters)(), self.now());
         self.inner.metrics.render(&scrape).map_err(|error| error.to_string())
+    }
+
+    /// Hands what others measured to the probes that wait for it.
+    pub fn feed(&self, id: &str, content: Vec<u8>) {
+        self.inner.feeds.post(id, content);
     }
 
     /// Asks for a change; returns when it is durable and answered, or refused.

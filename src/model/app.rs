@@ -3,9 +3,9 @@
 //! These are the nouns that the pure tiers share; `config` checks and builds them, nobody changes them
 //! afterwards. An application is a label and a policy; the key of every role is the steered name.
 
-use super::{AppId, Name, ProbeSpec, RegionId};
+use super::{AppId, FeedProbe, FeedSource, Name, ProbeKind, ProbeSpec, RegionId};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -124,6 +124,29 @@ impl Fleet {
             fleet.apps.insert(app.id.clone(), app);
         }
         fleet
+    }
+}
+
+impl Fleet {
+    /// Every feed that a probe waits for, by its id.
+    pub fn feeds(&self) -> BTreeSet<String> {
+        let mut feeds = BTreeSet::new();
+        for app in self.apps.values() {
+            for probe in &app.probes {
+                if let ProbeKind::Feed(FeedProbe {
+                    source: FeedSource::Posted(id),
+                    ..
+                }) = &probe.kind
+                {
+                    let endpoints = app
+                        .regions
+                        .iter()
+                        .flat_map(|region| app.endpoints_of(region).iter().map(move |one| (region, one)));
+                    feeds.extend(endpoints.map(|(region, endpoint)| FeedProbe::at(id, region, endpoint)));
+                }
+            }
+        }
+        feeds
     }
 }
 

@@ -85,6 +85,8 @@ pub enum ProbeKind {
     Dns(DnsProbe),
     /// A program of the operator's.
     Exec(ExecProbe),
+    /// What others measure.
+    Feed(FeedProbe),
     /// A PostgreSQL connection; tells primary from standby.
     Postgres(PostgresProbe),
 }
@@ -97,6 +99,7 @@ impl ProbeKind {
             ProbeKind::Tcp(_) => "tcp",
             ProbeKind::Dns(_) => "dns",
             ProbeKind::Exec(_) => "exec",
+            ProbeKind::Feed(_) => "feed",
             ProbeKind::Postgres(_) => "postgres",
         }
     }
@@ -118,7 +121,7 @@ impl ProbeKind {
                 ("password-file", postgres.password_file.as_deref()),
                 ("ca", ca_of(postgres.tls.as_ref())),
             ],
-            ProbeKind::Tcp(_) | ProbeKind::Dns(_) => Vec::new(),
+            ProbeKind::Tcp(_) | ProbeKind::Dns(_) | ProbeKind::Feed(_) => Vec::new(),
         };
         found.into_iter().filter_map(|(key, file)| Some((key, file?))).collect()
     }
@@ -131,6 +134,12 @@ impl ProbeKind {
                 let mut files = vec![&mut postgres.password_file];
                 files.extend(postgres.tls.as_mut().map(|tls| &mut tls.ca));
                 files
+            }
+            ProbeKind::Feed(feed) => {
+                if let FeedSource::File(path) = &mut feed.source {
+                    *path = folder.join(&*path);
+                }
+                Vec::new()
             }
             ProbeKind::Tcp(_) | ProbeKind::Dns(_) | ProbeKind::Exec(_) => Vec::new(),
         };
@@ -202,6 +211,32 @@ pub struct DnsProbe {
 pub struct ExecProbe {
     /// Program (absolute path) and arguments; `{address}`, `{region}` and `{endpoint}` in an argument are replaced.
     pub command: Vec<String>,
+}
+
+/// `kind = "feed"`: health and role that others measure.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FeedProbe {
+    /// Where the content comes from.
+    pub source: FeedSource,
+    /// What is older is no evidence.
+    pub max_age: Duration,
+}
+
+/// Where the content of a feed comes from; `{region}` and `{endpoint}` are filled in.
+#[derive(Debug, Clone, PartialEq)]
+pub enum FeedSource {
+    /// A file that is watched.
+    File(PathBuf),
+    /// `POST /v1/feeds/{id}`.
+    Posted(String),
+}
+
+impl FeedProbe {
+    /// A path or an id for one endpoint of a region.
+    pub fn at(text: &str, region: &RegionId, endpoint: &Endpoint) -> String {
+        text.replace("{region}", region.as_str())
+            .replace("{endpoint}", &endpoint.to_string())
+    }
 }
 
 /// `kind = "postgres"`: connects and asks whether the server is in recovery: a primary is `active`, a standby `passive`.

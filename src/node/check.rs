@@ -58,7 +58,7 @@ fn judge_api_files(loaded: Loaded) -> (Vec<Diagnostic>, Option<Loaded>) {
     let (api, places) = (&loaded.config.api, &loaded.places);
     let mut errors = Vec::new();
     if let Some(path) = &api.token_file
-        && let Err(fault) = api::check_token_file(path)
+        && let Err(fault) = api::check_token_file(path, &loaded.config.fleet.feeds())
     {
         let message = format!("the token-file {} cannot be used: {}", path.display(), fault.what);
         let mut finding = places.put(&Place::TokenFile, Diagnostic::error(None, message));

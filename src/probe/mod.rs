@@ -16,6 +16,7 @@
 //! | `http`, `tcp`, `dns`, `exec`, `postgres` | one kind each, behind the trait `Kind` |
 //! | `connect` | TCP and TLS connections of the kinds that speak over a stream |
 //! | `certificate` | how long a server's certificate is good for |
+//! | `feed` | what others measure, in a file or posted |
 //! | `once` | probes run by hand, now |
 //! | `judge` | what a run saw against what is expected |
 //! | `tls` | whom to trust |
@@ -31,6 +32,7 @@ mod certificate;
 mod connect;
 mod dns;
 mod exec;
+mod feed;
 mod http;
 mod judge;
 mod limits;
@@ -51,6 +53,7 @@ mod tls;
 mod words;
 
 use crate::model::{AppId, Endpoint, Exposed, Failure, Mono, Observed, Outcome, ProbeKind, ProbeSpec, ProbeTarget, RegionId};
+pub use feed::{FEED_OCTETS_MAX, Feeds};
 pub use lookup::{Addresses, Lookup, LookupFuture};
 pub use prober::Prober;
 pub use resolver::Resolver;
@@ -164,6 +167,8 @@ fn kind(spec: &ProbeSpec, target: &ProbeTarget, trust: &Arc<Trust>) -> Box<dyn K
         ProbeKind::Tcp(probe) => Box::new(tcp::Tcp::new(probe, target)),
         ProbeKind::Dns(probe) => Box::new(dns::Dns::new(probe, target)),
         ProbeKind::Exec(probe) => Box::new(exec::Exec::new(probe, target)),
+        // By hand nothing is posted; the prober hands in what was.
+        ProbeKind::Feed(probe) => Box::new(feed::Feed::new(probe, !spec.expect.is_empty(), target, &Feeds::default())),
         ProbeKind::Postgres(probe) => Box::new(postgres::Postgres::new(probe, target, spec.timeout, trust)),
     }
 }

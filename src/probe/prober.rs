@@ -6,6 +6,7 @@
 //! next start. Applications that are new at the same time begin one after the other, a millisecond a target and over at
 //! most one interval; few begin at once.
 
+use super::feed::{Feed, Feeds};
 use super::limits::{Budget, Limits};
 use super::lookup::{self, HostKey, Lookup};
 use super::plan::{self, Slot};
@@ -32,6 +33,8 @@ const SPREAD_PER_TARGET: Duration = Duration::from_millis(1);
 pub struct Prober {
     /// What the tasks share.
     shared: Arc<Shared>,
+    /// What is posted to the feeds.
+    feeds: Arc<Feeds>,
 }
 
 /// State shared with the tasks that look names up.
@@ -109,7 +112,17 @@ impl Prober {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn start_with(events: mpsc::Sender<ProbeEvent>, origin: std::time::Instant, lookup: Arc<dyn Lookup>) -> Prober {
-        Prober::assemble(events, origin, lookup, Box::new(kind))
+        let feeds = Arc::new(Feeds::default());
+        let posted = Arc::clone(&feeds);
+        let kinds = move |spec: &ProbeSpec, target: &ProbeTarget, trust: &Arc<Trust>| -> Box<dyn Kind> {
+            match &spec.kind {
+                ProbeKind::Feed(probe) => Box::new(Feed::new(probe, !spec.expect.is_empty(), target, &posted)),
+                _ => kind(spec, target, trust),
+            }
+        };
+        let mut prober = Prober::assemble(events, origin, lookup, Box::new(kinds));
+        prober.feeds = feeds;
+        prober
     }
 
     /// The same with other kinds.
@@ -127,7 +140,10 @@ impl Prober {
             runtime: Handle::current(),
             set: Mutex::default(),
         };
-        Prober { shared: Arc::new(shared) }
+        Prober {
+            shared: Arc::new(shared),
+            feeds: Arc::default(),
+        }
     }
 
     /// Makes the running probes those of `fleet`: new ones start, unchanged ones go on undisturbed, the rest
@@ -137,9 +153,16 @@ impl Prober {
         let mut set = self.shared.set();
         self.shared.trust.renew();
         set.fleet = fleet.clone();
+        let known = fleet.feeds();
+        self.feeds.keep(|id| known.contains(id));
         self.shared.set_hosts(&mut set);
         self.shared.set_targets(&mut set);
         self.shared.warn_of_too_many(&set);
+    }
+
+    /// Where feeds are posted to.
+    pub fn feeds(&self) -> Arc<Feeds> {
+        Arc::clone(&self.feeds)
     }
 
     /// The clock that outcomes are stamped with.

@@ -119,7 +119,7 @@ pub(super) async fn watch(job: Job, mut kind: Box<dyn Kind>, first: Instant) {
 impl Job {
     /// Whether the next run will open a connection.
     fn connects(&self, kind: &dyn Kind) -> bool {
-        !matches!(self.spec.kind, ProbeKind::Exec(_) | ProbeKind::Dns(_)) && !kind.keeps()
+        !matches!(self.spec.kind, ProbeKind::Exec(_) | ProbeKind::Dns(_) | ProbeKind::Feed(_)) && !kind.keeps()
     }
 
     /// How many starts went by in waiting for a turn.

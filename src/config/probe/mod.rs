@@ -7,6 +7,7 @@
 mod dns;
 mod exec;
 mod expect;
+mod feed;
 mod http;
 mod postgres;
 mod secure;
@@ -34,6 +35,7 @@ const KINDS: &[KindReader] = &[
     ("tcp", tcp::read),
     ("dns", dns::read),
     ("exec", exec::read),
+    ("feed", feed::read),
     ("postgres", postgres::read),
 ];
 

@@ -1,0 +1,230 @@
+//! `kind = "feed"`: health and role that others measure, from a file that is watched or posted to the API.
+//!
+//! ```text
+//!  file ──mtime──┐
+//!                ├─▶ latest, with its age ─▶ older than `max-age`: no evidence
+//!  POST ──Feeds──┘
+//! ```
+//!
+//! The content is a JSON object. Without `expect` its member `healthy` decides and `message` says why; without `role`
+//! its member `role` may be `active` or `passive`. A feed that is missing, cannot be read or is too old says nothing of
+//! the endpoint: the probe could not run (reason `internal`), so the verdict goes to `unknown` and not to `unhealthy`.
+//! What comes is looked at at once, not only at the next interval. Deliberately absent: who may post (`api`).
+
+use super::words::{clip, failure};
+use super::{Found, Kind, LostFuture, RunFuture};
+use crate::model::{Exposed, FailReason, Failure, FeedProbe, FeedSource, Observed, ProbeTarget, fact_number, show_duration};
+use serde_json::Value;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+use tokio::io::AsyncReadExt;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// Most octets of a feed.
+pub const FEED_OCTETS_MAX: usize = 64 * 1024;
+/// How often a file is looked at between runs.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Most characters of a message in a feed.
+const MESSAGE_CHARS_MAX: usize = 200;
+
+/// What was posted last to each feed. Bounded by the feeds of the config: the API takes no others.
+#[derive(Debug, Default)]
+pub struct Feeds {
+    posted: Mutex<HashMap<String, watch::Sender<Option<Posted>>>>,
+}
+
+/// One content with its time.
+#[derive(Debug, Clone)]
+struct Posted {
+    /// When it came.
+    at: Instant,
+    /// What it says.
+    content: Arc<Vec<u8>>,
+}
+
+impl Feeds {
+    /// Takes a content in; probes that wait for it run at once.
+    pub fn post(&self, id: &str, content: Vec<u8>) {
+        let at = Instant::now();
+        let content = Arc::new(content);
+        self.sender(id).send_replace(Some(Posted { at, content }));
+    }
+
+    /// Follows one feed.
+    fn follow(&self, id: &str) -> watch::Receiver<Option<Posted>> {
+        self.sender(id).subscribe()
+    }
+
+    /// The place of a feed.
+    fn sender(&self, id: &str) -> watch::Sender<Option<Posted>> {
+        let mut posted = self.posted.lock().unwrap_or_else(PoisonError::into_inner);
+        posted.entry(id.to_owned()).or_insert_with(|| watch::channel(None).0).clone()
+    }
+
+    /// Forgets feeds that no config names any more.
+    pub fn keep(&self, known: impl Fn(&str) -> bool) {
+        let mut posted = self.posted.lock().unwrap_or_else(PoisonError::into_inner);
+        posted.retain(|id, _| known(id));
+    }
+}
+
+/// One probe at one endpoint.
+pub(super) struct Feed {
+    /// Where the content comes from.
+    from: From,
+    /// How old it may be.
+    max_age: Duration,
+    /// Whether the config says what is expected, so that `healthy` is not asked for.
+    judged: bool,
+}
+
+/// Where the content comes from.
+enum From {
+    /// A file, and its stamp when it was read last.
+    File(PathBuf, Option<SystemTime>),
+    /// What was posted under an id.
+    Posted(String, watch::Receiver<Option<Posted>>),
+}
+
+impl Feed {
+    /// The probe at its target; `judged` says that the config has an `expect` of its own.
+    pub fn new(probe: &FeedProbe, judged: bool, target: &ProbeTarget, feeds: &Feeds) -> Feed {
+        let place = |text: &str| FeedProbe::at(text, &target.region, &target.endpoint);
+        let from = match &probe.source {
+            FeedSource::File(path) => From::File(PathBuf::from(place(&path.to_string_lossy())), None),
+            FeedSource::Posted(id) => {
+                let id = place(id);
+                let follow = feeds.follow(&id);
+                From::Posted(id, follow)
+            }
+        };
+        Feed {
+            from,
+            max_age: probe.max_age,
+            judged,
+        }
+    }
+
+    /// One run.
+    async fn check(&mut self) -> Found {
+        let mut exposed = Exposed::default();
+        let mut observed = None;
+        let result = self.look(&mut exposed, &mut observed).await;
+        Found { result, observed, exposed }
+    }
+
+    /// The latest content against its own words.
+    async fn look(&mut self, exposed: &mut Exposed, observed: &mut Option<Observed>) -> Result<String, Failure> {
+        let shown = self.shown();
+        let (content, age) = self.latest().await?;
+        exposed.fact("age-seconds", fact_number(age.as_secs_f64()));
+        if age > self.max_age {
+            let (age, most) = (Duration::from_secs(age.as_secs()), self.max_age);
+            let message = format!("{shown} is {} old, at most {} is fresh", show_duration(age), show_duration(most));
+            return Err(failure(FailReason::Internal, message));
+        }
+        let parsed: Value = serde_json::from_slice(&content).map_err(|error| {
+            let place = (error.line(), error.column());
+            failure(
+                FailReason::Internal,
+                format!("{shown} is no JSON (line {}, column {})", place.0, place.1),
+            )
+        })?;
+        exposed.set_body(Ok(content));
+        *observed = match parsed.get("role").and_then(Value::as_str) {
+            Some("active") => Some(Observed::Active),
+            Some("passive") => Some(Observed::Passive),
+            Some(_) => Some(Observed::None),
+            None => None,
+        };
+        let message = parsed.get("message").and_then(Value::as_str).unwrap_or_default();
+        let message = clip(message, MESSAGE_CHARS_MAX);
+        match parsed.get("healthy").and_then(Value::as_bool) {
+            _ if self.judged => Ok(message),
+            Some(true) => Ok(message),
+            Some(false) if message.is_empty() => Err(failure(FailReason::Status, format!("{shown} says that it is not healthy"))),
+            Some(false) => Err(failure(FailReason::Status, message)),
+            None => Err(failure(
+                FailReason::Internal,
+                format!("{shown} does not say `healthy`: true or false"),
+            )),
+        }
+    }
+
+    /// The latest content and its age.
+    async fn latest(&mut self) -> Result<(Vec<u8>, Duration), Failure> {
+        match &mut self.from {
+            From::File(path, seen) => {
+                let shown = path.display().to_string();
+                let lost = |error: std::io::Error| failure(FailReason::Internal, format!("{shown} cannot be read: {error}"));
+                let (content, modified) = read(path).await.map_err(lost)?;
+                *seen = Some(modified);
+                if content.len() > FEED_OCTETS_MAX {
+                    let message = format!("{shown} is larger than {FEED_OCTETS_MAX} octets");
+                    return Err(failure(FailReason::Internal, message));
+                }
+                // A time in the future is a clock that was set: as fresh as can be.
+                Ok((content, modified.elapsed().unwrap_or_default()))
+            }
+            From::Posted(id, follow) => match &*follow.borrow_and_update() {
+                Some(posted) => Ok((posted.content.to_vec(), posted.at.elapsed())),
+                None => Err(failure(FailReason::Internal, format!("nothing was posted to the feed {id} yet"))),
+            },
+        }
+    }
+
+    /// What it is called in messages.
+    fn shown(&self) -> String {
+        match &self.from {
+            From::File(path, _) => path.display().to_string(),
+            From::Posted(id, _) => format!("the feed {id}"),
+        }
+    }
+
+    /// Waits until there is something new.
+    async fn wait_for_news(&mut self) {
+        match &mut self.from {
+            From::File(path, seen) => loop {
+                tokio::time::sleep(LOOK_EVERY).await;
+                let now = modified(path).await;
+                if now.is_some() && now != *seen {
+                    return;
+                }
+            },
+            From::Posted(_, follow) => {
+                if follow.changed().await.is_err() {
+                    // The feed is gone with its config, and so will this probe be.
+                    std::future::pending::<()>().await;
+                }
+            }
+        }
+    }
+}
+
+impl Kind for Feed {
+    fn run<'a>(&'a mut self, _stage: &'a super::Stage) -> RunFuture<'a> {
+        Box::pin(self.check())
+    }
+
+    /// News is a reason to run as good as a lost connection.
+    fn lost(&mut self) -> LostFuture<'_> {
+        Box::pin(self.wait_for_news())
+    }
+}
+
+/// A file, as far as a feed may go and an octet more, and when it was written.
+async fn read(path: &Path) -> std::io::Result<(Vec<u8>, SystemTime)> {
+    let file = tokio::fs::File::open(path).await?;
+    let modified = file.metadata().await?.modified()?;
+    let mut content = Vec::new();
+    file.take(FEED_OCTETS_MAX as u64 + 1).read_to_end(&mut content).await?;
+    Ok((content, modified))
+}
+
+/// When a file was written; none when it is not there.
+async fn modified(path: &Path) -> Option<SystemTime> {
+    tokio::fs::metadata(path).await.ok()?.modified().ok()
+}
