@@ -1,11 +1,12 @@
 //! What probing costs: a prober with many endpoints for some intervals, and its own share of processor and memory.
 //!
 //! ```text
-//! cargo bench --bench probes -- [--count 10000] [--interval 10s] [--kind http|http-new|https|https-new|tcp] [--apps 100] [--intervals 3]
+//! cargo bench --bench probes -- [--count 10000] [--interval 10s] [--kind http|http-new|https|https-new|tcp] [--apps 100]
+//!     [--addresses N] [--intervals 3]
 //! ```
 //! The endpoints are addresses of 127.0.0.0/8 behind one listener of another process (this program again), so that what is
 //! measured is the prober alone, with the health book that takes its outcomes in. Kinds with `-new` are answered with
-//! `Connection: close`. Raise the limit of open files first (`ulimit -n 65536`) where it is less than the count.
+//! `Connection: close`. With fewer addresses than endpoints several applications share them. Raise the limit of open files first (`ulimit -n 65536`) where it is less than the count.
 
 use pointsman::health::Book;
 use pointsman::model::{Fleet, Now, Wall};
@@ -23,6 +24,7 @@ use tokio::net::TcpListener;
 struct Options {
     count: usize,
     apps: usize,
+    addresses: usize,
     interval: Duration,
     intervals: u32,
     kind: String,
@@ -37,6 +39,7 @@ fn main() {
     let mut options = Options {
         count: 10_000,
         apps: 100,
+        addresses: usize::MAX,
         interval: Duration::from_secs(10),
         intervals: 3,
         kind: "http".to_owned(),
@@ -45,10 +48,11 @@ fn main() {
         match key.as_str() {
             "--count" => options.count = value.parse().expect("a number"),
             "--apps" => options.apps = value.parse().expect("a number"),
+            "--addresses" => options.addresses = value.parse().expect("a number"),
             "--intervals" => options.intervals = value.parse().expect("a number"),
             "--interval" => options.interval = Duration::from_secs_f64(value.trim_end_matches('s').parse().expect("seconds")),
             "--kind" => options.kind = value,
-            other => panic!("unknown option {other}: --count --apps --interval --intervals --kind"),
+            other => panic!("unknown option {other}: --count --apps --addresses --interval --intervals --kind"),
         }
     }
     let folder = tempfile::tempdir().expect("a folder");
@@ -96,7 +100,12 @@ async fn measure(options: &Options, server: &Server, folder: &Path) {
     let (tx, mut events) = tokio::sync::mpsc::channel(4096);
     let prober = Prober::start(tx, Instant::now());
     let mut book = Book::new();
+    let asked = Instant::now();
     prober.configure(&fleet);
+    let configured = asked.elapsed();
+    let asked = Instant::now();
+    prober.configure(&fleet);
+    let again = asked.elapsed();
     let now = |prober: &Prober| Now {
         mono: prober.now(),
         wall: Wall(0),
@@ -161,6 +170,7 @@ async fn measure(options: &Options, server: &Server, folder: &Path) {
         share(cpu(&server) - theirs),
         resident(&server)
     );
+    println!("configured in {configured:?}, the same again in {again:?}");
     println!("all known  after {:.1} s", first.as_secs_f64());
     println!("late       p50 {:?}, p99 {:?}, max {:?}", at(0.5), at(0.99), at(1.0));
     println!("overruns   {overruns}");
@@ -181,7 +191,7 @@ fn fleet(options: &Options, port: u16, folder: &Path) -> Fleet {
         "version = 1\n[node]\nname = \"ns1\"\ndata-dir = \"data\"\n[[zone]]\nname = \"example.net.\"\nfile = \"zone\"\n[region.iad]\n"
             .to_owned();
     for n in 0..options.apps {
-        let addresses = (n * each..((n + 1) * each).min(options.count)).map(|n| u32::try_from(n).expect("few"));
+        let addresses = (n * each..((n + 1) * each).min(options.count)).map(|n| u32::try_from(n % options.addresses).expect("few"));
         let endpoints: Vec<String> = addresses.map(|n| format!("\"{}\"", Ipv4Addr::from(0x7f01_0001 + n))).collect();
         text += &format!(
             "[app.a{n}]\nname = \"a{n}.example.net.\"\nregions = [\"iad\"]\nendpoints = {{ iad = [{}] }}\n[[app.a{n}.probe]]\n{what}\

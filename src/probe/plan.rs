@@ -80,8 +80,9 @@ pub(super) fn deal(intervals: &[Duration], offset: f64) -> Vec<Slot> {
             let room = place.width.saturating_sub(GAP);
             *slot = Some(Slot {
                 first: step.mul_f64(offset) + times(step, rank),
-                // Half the room at most, so that a second run never comes before the first ones are over.
-                phase: step.mul_f64(offset) + burst + room.mul_f64(offset / 2.0) + place.at,
+                // All of the room, so that applications of one target fill the interval among themselves, and not more, so that
+                // a second run never comes before the first ones are over.
+                phase: step.mul_f64(offset) + burst + room.mul_f64(offset) + place.at,
                 interval: place.interval,
                 jitter: place.interval.mul_f64(JITTER).min(room),
             });
@@ -266,6 +267,16 @@ mod tests {
         // The ideal share of every interval is used: 76 starts a second need 13 ms each.
         let uneven = deal(&[Duration::from_millis(7001), 10 * SECOND], 0.5);
         assert!(uneven.iter().all(|slot| slot.jitter >= Duration::from_millis(700)));
+    }
+
+    #[test]
+    fn applications_of_one_target_fill_the_interval_among_themselves() {
+        let mut tenths = [0; 10];
+        for n in 0..1000 {
+            let slot = deal(&[10 * SECOND], f64::from(n) / 1000.0)[0];
+            tenths[usize::try_from(slot.next(100 * SECOND).as_millis() % 10_000 / 1000).unwrap()] += 1;
+        }
+        assert!(tenths.iter().all(|count| (98..=102).contains(count)), "{tenths:?}");
     }
 
     proptest! {

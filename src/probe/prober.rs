@@ -5,6 +5,27 @@
 //! application change, their places in the interval are dealt anew (`plan`), and tasks that go on move there with their
 //! next start. Applications that are new at the same time begin one after the other, a millisecond a target and over at
 //! most one interval; few begin at once.
+//!
+//! # A hundred thousand
+//!
+//! Measured (`cargo bench --bench probes`, one core of a small virtual machine), ten thousand http probes every ten seconds
+//! over kept connections take 7 % of a core and 45 MiB, 12 % over new ones, 10 % and 125 MiB over kept TLS, 29 % over new TLS;
+//! starts are 1 ms late in the middle, which is the timer's own grain. All of it grows with the number of runs, so a
+//! hundred thousand would take some 70 % of a core and 450 MiB, 1.3 GiB over kept TLS: one process could still do it, and
+//! these would have to change before it should:
+//!
+//! - *Series*: a histogram for each endpoint is 1.5 million series, more than a scrape may be long. By application and
+//!   region instead, with the endpoints in the API only.
+//! - *The writer*: ten thousand outcomes a second through one channel into one task that also switches. Tasks would fold
+//!   their own counters and tell what changed a verdict, and otherwise once an interval that an application's evidence is fresh.
+//! - *Config*: a reload or a changed address of a host name goes over all targets under one lock (12 ms for ten thousand,
+//!   60 ms when all of them are new). By application instead, of which only those that changed are looked at.
+//! - *Descriptors and ports*: a hundred thousand kept connections are within what Linux allows (`LimitNOFILE=131072` or more,
+//!   and tables of connection tracking on the way), new ones every ten seconds need several source addresses towards
+//!   gateways that many endpoints share.
+//! - *Memory of TLS*: a kept connection takes 8 KiB; sessions could be resumed instead, which costs a handshake a run.
+//! - *Attention*: one process that looks at everything errs about everything at once. Before one grows to that size, several
+//!   vantage points share the targets, each a few applications (by the hash that now deals their places).
 
 use super::feed::{Feed, Feeds};
 use super::limits::{Budget, Limits};
@@ -352,12 +373,15 @@ fn delay(slots: &[Slot], before: usize, share: f64) -> Duration {
     one_by_one.min(shortest.saturating_sub(own).mul_f64(share.clamp(0.0, 1.0)))
 }
 
-/// Tells applications apart, from 0 up to 1 (FNV-1a): the same at each start, whatever else is configured.
+/// Tells applications apart, from 0 up to 1: the same at each start, whatever else is configured. FNV-1a, then mixed, since
+/// by itself it leaves `shop1` and `shop2` beside each other.
 fn offset(app: &AppId) -> f64 {
     let octets = app.as_str().bytes();
     let hash = octets.fold(0xcbf2_9ce4_8422_2325_u64, |hash, octet| {
         (hash ^ u64::from(octet)).wrapping_mul(0x0100_0000_01b3)
     });
+    let hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    let hash = hash ^ (hash >> 33);
     // 53 bits fit exactly.
     (hash >> 11) as f64 / (1_u64 << 53) as f64
 }
@@ -423,4 +447,18 @@ fn wanted(set: &Set) -> Wanted {
         }
     }
     wanted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn applications_with_like_names_are_told_apart() {
+        let mut tenths = [0; 10];
+        for n in 0..1000 {
+            tenths[(offset(&AppId::new(&format!("shop{n}"))) * 10.0) as usize] += 1;
+        }
+        assert!(tenths.iter().all(|count| (70..=130).contains(count)), "{tenths:?}");
+    }
 }
