@@ -48,7 +48,7 @@ pub struct Addresses {
 
 impl Addresses {
     /// The addresses, sorted, each once; of a family that could not be asked for those of before.
-    fn merge(self, known: &[IpAddr]) -> Vec<IpAddr> {
+    pub(super) fn merge(self, known: &[IpAddr]) -> Vec<IpAddr> {
         let of = |v4: bool| known.iter().copied().filter(move |address| address.is_ipv4() == v4).collect();
         let mut all: Vec<IpAddr> = self.v4.unwrap_or_else(|| of(true));
         all.extend(self.v6.unwrap_or_else(|| of(false)));

@@ -4,7 +4,8 @@
 //! Deliberately absent: schedules, kept connections, verdicts.
 
 use super::judge::Judged;
-use super::lookup::{Lookup, SystemLookup};
+use super::lookup::Lookup;
+use super::resolver::Resolver;
 use super::{kind, task};
 use crate::model::{App, AppId, Endpoint, FailReason, Mono, Name, Observed, Outcome, ProbeSpec, ProbeTarget, RegionId};
 use serde::Serialize;
@@ -171,12 +172,9 @@ fn unresolved(app: &App, region: &RegionId, endpoint: &Endpoint, probe: usize, s
 
 /// The addresses of a host name.
 pub async fn addresses_of(host: &Name) -> Result<Vec<IpAddr>, String> {
-    match tokio::time::timeout(LOOKUP_TIME_MAX, SystemLookup.addresses(host)).await {
-        Ok(Ok(mut addresses)) if !addresses.is_empty() => {
-            addresses.sort_unstable();
-            addresses.dedup();
-            Ok(addresses)
-        }
+    let found = tokio::time::timeout(LOOKUP_TIME_MAX, Resolver::system().addresses(host)).await;
+    match found.map(|found| found.map(|found| found.merge(&[]))) {
+        Ok(Ok(addresses)) if !addresses.is_empty() => Ok(addresses),
         Ok(Ok(_)) => Err("no address".to_owned()),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("no answer in time".to_owned()),
