@@ -16,7 +16,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("steering", &["model", "role"]),
     ("answer", &["model", "zone"]),
     ("dns", &["model", "answer", "tls", "holder"]),
-    ("probe", &["model"]),
+    ("probe", &["model", "tls"]),
     ("store", &["model", "ledger", "health"]),
     ("telemetry", &["model"]),
     ("tls", &[]),

@@ -134,7 +134,7 @@ pub const KEYS: &[(&str, &str)] = &[
         "endpoints a region, `REGION = [\"address\", …]` or one host name; required for every region of `regions`",
     ),
     ("app.probe", "one probe, `[[app.ID.probe]]`, sent to each endpoint"),
-    ("probe.kind", "http, tcp, dns, exec, feed or postgres; required"),
+    ("probe.kind", "http, tls, tcp, dns, exec, feed or postgres; required"),
     (
         "probe.interval",
         "time from one start to the next, before jitter; default \"5s\"; from 100ms to 1d",
@@ -162,6 +162,18 @@ pub const KEYS: &[(&str, &str)] = &[
     (
         "probe.http.headers",
         "further request headers, `{ Name = \"value\" }`; default none",
+    ),
+    (
+        "probe.http.body",
+        "text to send as the body, with a method that is named; its Content-Type from `headers`; default none; at most 65536 octets",
+    ),
+    (
+        "probe.http.http-version",
+        "\"auto\": HTTP/2 where the server offers it over TLS; \"1.1\"; \"2\": also without TLS; default \"auto\"",
+    ),
+    (
+        "probe.http.redirects",
+        "most redirects to follow, at the same address and to the same scheme, host and port; default 0; 0 to 10",
     ),
     ("probe.http.expect", "what passes"),
     (
@@ -192,6 +204,11 @@ pub const KEYS: &[(&str, &str)] = &[
         "probe.http.ca",
         "certificates (PEM) to trust instead of the system's; default none; relative to this file",
     ),
+    (
+        "probe.http.client-cert",
+        "certificate chain (PEM) to show of itself, with client-key; default none; relative to this file",
+    ),
+    ("probe.http.client-key", "its private key (PEM); relative to this file"),
     ("probe.http.role", "where the application says what it is; default none"),
     ("probe.http.role.json", "JSON pointer (RFC 6901) to the word"),
     ("probe.http.role.header", "or the header field that holds it"),
@@ -207,6 +224,34 @@ pub const KEYS: &[(&str, &str)] = &[
     ("probe.http.value.header", "or the header field that holds it"),
     ("probe.http.value.body", "or true: the whole body"),
     ("probe.http.value.status", "or true: the status code"),
+    ("probe.tls.port", "port to connect to; default 443"),
+    (
+        "probe.tls.server-name",
+        "name or address that the certificate must be valid for; default the endpoint as configured",
+    ),
+    (
+        "probe.tls.ca",
+        "certificates (PEM) to trust instead of the system's; default none; relative to this file",
+    ),
+    (
+        "probe.tls.client-cert",
+        "certificate chain (PEM) to show of itself, with client-key; default none; relative to this file",
+    ),
+    ("probe.tls.client-key", "its private key (PEM); relative to this file"),
+    (
+        "probe.tls.alpn",
+        "protocols to offer by ALPN, `[\"h2\"]`, one of which the server must take; default none",
+    ),
+    ("probe.tls.expect", "what passes"),
+    (
+        "probe.tls.expect.certificate-days",
+        "whole days that the certificate must have left, `{ ge = 14 }`; default none",
+    ),
+    (
+        "probe.tls.expect.chain-length",
+        "how many certificates the server shows, its own included; default any",
+    ),
+    ("probe.tls.expect.alpn", "which of the protocols offered it takes; default any"),
     ("probe.tcp.port", "port to connect to; required"),
     ("probe.tcp.send", "text to send after connecting; default none"),
     ("probe.tcp.expect", "text that must come back; default none"),

@@ -30,6 +30,7 @@ pub use ids::{AppId, Generation, RegionId, Seq, Serial};
 pub use name::{LABEL_OCTETS_MAX, NAME_OCTETS_MAX, Name, NameError, parse_labels};
 pub use prefix::{Prefix, PrefixSet, RateLimit, mask};
 pub use probe::{
-    DnsProbe, ExecProbe, FeedProbe, FeedSource, HttpProbe, JITTER, PostgresProbe, ProbeKind, ProbeSpec, ProbeTarget, TcpProbe, TlsOptions,
+    DnsProbe, ExecProbe, FeedProbe, FeedSource, HttpProbe, HttpVersion, Identity, JITTER, PostgresProbe, ProbeKind, ProbeSpec,
+    ProbeTarget, TcpProbe, TlsOptions, TlsProbe,
 };
 pub use time::{Mono, Now, Wall, show_duration};

@@ -79,6 +79,8 @@ impl ProbeSpec {
 pub enum ProbeKind {
     /// An HTTP or HTTPS request.
     Http(Box<HttpProbe>),
+    /// A TLS handshake.
+    Tls(Box<TlsProbe>),
     /// A TCP connection.
     Tcp(TcpProbe),
     /// A DNS query over UDP.
@@ -96,6 +98,7 @@ impl ProbeKind {
     pub fn as_str(&self) -> &'static str {
         match self {
             ProbeKind::Http(_) => "http",
+            ProbeKind::Tls(_) => "tls",
             ProbeKind::Tcp(_) => "tcp",
             ProbeKind::Dns(_) => "dns",
             ProbeKind::Exec(_) => "exec",
@@ -115,7 +118,8 @@ impl ProbeKind {
     /// Files that it reads, by the key that names each; `command` is run instead.
     pub fn files(&self) -> Vec<(&'static str, &Path)> {
         let found = match self {
-            ProbeKind::Http(http) => vec![("ca", http.ca.as_deref())],
+            ProbeKind::Http(http) => with_identity(vec![("ca", http.ca.as_deref())], http.identity.as_ref()),
+            ProbeKind::Tls(tls) => with_identity(vec![("ca", tls.options.ca.as_deref())], tls.identity.as_ref()),
             ProbeKind::Exec(exec) => vec![("command", exec.command.first().map(Path::new))],
             ProbeKind::Postgres(postgres) => vec![
                 ("password-file", postgres.password_file.as_deref()),
@@ -128,8 +132,18 @@ impl ProbeKind {
 
     /// Makes relative paths of the config absolute.
     pub fn relative_to(&mut self, folder: &Path) {
+        let identity = match self {
+            ProbeKind::Http(http) => http.identity.as_mut(),
+            ProbeKind::Tls(tls) => tls.identity.as_mut(),
+            _ => None,
+        };
+        if let Some(Identity { cert, key }) = identity {
+            *cert = folder.join(&*cert);
+            *key = folder.join(&*key);
+        }
         let files: Vec<&mut Option<PathBuf>> = match self {
             ProbeKind::Http(http) => vec![&mut http.ca],
+            ProbeKind::Tls(tls) => vec![&mut tls.options.ca],
             ProbeKind::Postgres(postgres) => {
                 let mut files = vec![&mut postgres.password_file];
                 files.extend(postgres.tls.as_mut().map(|tls| &mut tls.ca));
@@ -149,6 +163,16 @@ impl ProbeKind {
     }
 }
 
+/// Files of a kind, with those of what it shows of itself.
+fn with_identity<'a>(
+    mut files: Vec<(&'static str, Option<&'a Path>)>,
+    identity: Option<&'a Identity>,
+) -> Vec<(&'static str, Option<&'a Path>)> {
+    files.push(("client-cert", identity.map(|identity| identity.cert.as_path())));
+    files.push(("client-key", identity.map(|identity| identity.key.as_path())));
+    files
+}
+
 /// The file of trusted certificates, where there is TLS with one.
 fn ca_of(tls: Option<&TlsOptions>) -> Option<&Path> {
     tls?.ca.as_deref()
@@ -163,7 +187,28 @@ pub struct TlsOptions {
     pub server_name: Option<String>,
 }
 
-/// `kind = "http"`: redirects are not followed, the certificate is verified against the host of the URL.
+/// A certificate that a probe shows of itself, where the server wants to know its clients.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// File with the certificate chain (PEM).
+    pub cert: PathBuf,
+    /// File with its private key (PEM); never shown.
+    pub key: PathBuf,
+}
+
+/// Which version of HTTP is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HttpVersion {
+    /// HTTP/2 where the server offers it over TLS, else HTTP/1.1.
+    #[default]
+    Auto,
+    /// HTTP/1.1 only.
+    One,
+    /// HTTP/2 only; without TLS it is spoken unasked (RFC 9113 section 3.3).
+    Two,
+}
+
+/// `kind = "http"`: the certificate is verified against the host of the URL.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HttpProbe {
     /// Where to; the connection goes to the endpoint's address, Host and SNI come from here.
@@ -172,12 +217,51 @@ pub struct HttpProbe {
     pub method: String,
     /// Further request headers.
     pub headers: Vec<(String, String)>,
+    /// What is sent as the body; never shown.
+    pub body: Option<String>,
+    /// Which version of HTTP is spoken.
+    pub version: HttpVersion,
+    /// Most redirects that are followed, at the same address and to the same scheme, host and port.
+    pub redirects: u8,
     /// Status codes that pass, as inclusive ranges.
     pub status: Vec<(u16, u16)>,
     /// Most octets of the body that are read; a longer one fails when the body is looked at.
     pub body_bytes_max: usize,
     /// Certificates (PEM) to trust instead of the system's.
     pub ca: Option<PathBuf>,
+    /// What it shows of itself.
+    pub identity: Option<Identity>,
+}
+
+impl HttpProbe {
+    /// A GET of a URL with what the config takes where nothing is said.
+    pub fn new(url: url::Url) -> HttpProbe {
+        HttpProbe {
+            url,
+            method: "GET".to_owned(),
+            headers: Vec::new(),
+            body: None,
+            version: HttpVersion::default(),
+            redirects: 0,
+            status: vec![(200, 299)],
+            body_bytes_max: 64 * 1024,
+            ca: None,
+            identity: None,
+        }
+    }
+}
+
+/// `kind = "tls"`: a handshake that is verified.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TlsProbe {
+    /// Port to connect to.
+    pub port: u16,
+    /// Whom to trust, and for which name.
+    pub options: TlsOptions,
+    /// What it shows of itself.
+    pub identity: Option<Identity>,
+    /// Application protocols to offer (ALPN), one of which the server must take; none: nothing is offered.
+    pub alpn: Vec<String>,
 }
 
 /// `kind = "tcp"`.

@@ -11,19 +11,41 @@ use rustls_pki_types::ServerName;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// A connection to an endpoint.
+/// A connection to an endpoint, over which only so many octets are taken in.
 #[derive(Debug)]
-pub(super) enum Stream {
+pub(super) struct Stream {
+    /// The connection.
+    link: Link,
+    /// How much may still come.
+    allowance: Allowance,
+}
+
+/// With or without TLS.
+#[derive(Debug)]
+enum Link {
     /// TCP as it is.
     Plain(TcpStream),
     /// TLS over TCP; in a box, since it is large.
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+/// How many octets may still come over a stream; shared with whoever grants more.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Allowance(Arc<AtomicUsize>);
+
+impl Allowance {
+    /// From now on this many may come.
+    pub fn grant(&self, octets: usize) {
+        self.0.store(octets, Ordering::Relaxed);
+    }
 }
 
 /// Opens a TCP connection.
@@ -62,11 +84,32 @@ where
 }
 
 impl Stream {
+    /// TCP as it is.
+    pub fn plain(stream: TcpStream) -> Stream {
+        Stream::of(Link::Plain(stream))
+    }
+
+    /// TLS over TCP.
+    pub fn tls(stream: TlsStream<TcpStream>) -> Stream {
+        Stream::of(Link::Tls(Box::new(stream)))
+    }
+
+    /// Over which nothing may come yet.
+    fn of(link: Link) -> Stream {
+        let allowance = Allowance::default();
+        Stream { link, allowance }
+    }
+
+    /// How much may still come.
+    pub fn allowance(&self) -> Allowance {
+        self.allowance.clone()
+    }
+
     /// The protocol that was agreed on by ALPN.
     pub fn alpn(&self) -> Option<&[u8]> {
-        match self {
-            Stream::Plain(_) => None,
-            Stream::Tls(stream) => stream.get_ref().1.alpn_protocol(),
+        match &self.link {
+            Link::Plain(_) => None,
+            Link::Tls(stream) => stream.get_ref().1.alpn_protocol(),
         }
     }
 
@@ -81,32 +124,41 @@ impl Stream {
 
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        let stream = self.get_mut();
+        let before = buf.filled().len();
+        ready!(match &mut stream.link {
+            Link::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Link::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        })?;
+        let came = buf.filled().len() - before;
+        // Whoever reads is the only one who takes away.
+        match stream.allowance.0.load(Ordering::Relaxed).checked_sub(came) {
+            Some(left) => stream.allowance.grant(left),
+            None => return Poll::Ready(Err(io::ErrorKind::QuotaExceeded.into())),
         }
+        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Stream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        match &mut self.get_mut().link {
+            Link::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Link::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        match &mut self.get_mut().link {
+            Link::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Link::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        match &mut self.get_mut().link {
+            Link::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Link::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -13,7 +13,7 @@
 //! | `lookup` | one host name: when to look it up, what to keep when that fails |
 //! | `resolver` | addresses of host names, asked of the system's resolvers |
 //! | `query` | one DNS question to one server |
-//! | `http`, `tcp`, `dns`, `exec`, `postgres` | one kind each, behind the trait `Kind` |
+//! | `http`, `handshake` (tls), `tcp`, `dns`, `exec`, `postgres` | one kind each, behind the trait `Kind` |
 //! | `connect` | TCP and TLS connections of the kinds that speak over a stream |
 //! | `certificate` | how long a server's certificate is good for |
 //! | `feed` | what others measure, in a file or posted |
@@ -33,6 +33,7 @@ mod connect;
 mod dns;
 mod exec;
 mod feed;
+mod handshake;
 mod http;
 mod judge;
 mod limits;
@@ -164,6 +165,7 @@ pub async fn run_once(spec: &ProbeSpec, target: &ProbeTarget, origin: std::time:
 fn kind(spec: &ProbeSpec, target: &ProbeTarget, trust: &Arc<Trust>) -> Box<dyn Kind> {
     match &spec.kind {
         ProbeKind::Http(probe) => Box::new(http::Http::new(probe, spec.needs_body(), target, trust)),
+        ProbeKind::Tls(probe) => Box::new(handshake::Handshake::new(probe, target, trust)),
         ProbeKind::Tcp(probe) => Box::new(tcp::Tcp::new(probe, target)),
         ProbeKind::Dns(probe) => Box::new(dns::Dns::new(probe, target)),
         ProbeKind::Exec(probe) => Box::new(exec::Exec::new(probe, target)),

@@ -7,7 +7,7 @@
 use super::tls::{Trust, Wanted};
 use super::words::failure;
 use super::{Stage, connect};
-use crate::model::{Endpoint, FailReason, Failure, ProbeTarget, TlsOptions};
+use crate::model::{Endpoint, FailReason, Failure, Identity, ProbeTarget, TlsOptions};
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -25,6 +25,8 @@ const PASSWORD_OCTETS_MAX: u64 = 4096;
 pub(super) struct Secure {
     /// What the config says.
     options: TlsOptions,
+    /// What is shown of ourselves.
+    identity: Option<Identity>,
     /// Name or address that the certificate must be valid for.
     pub host: String,
     /// Whom to trust; shared by all probes.
@@ -36,9 +38,15 @@ impl Secure {
     pub fn new(options: &TlsOptions, target: &ProbeTarget, trust: &Arc<Trust>) -> Secure {
         Secure {
             options: options.clone(),
+            identity: None,
             host: host_of(options.server_name.as_deref(), target),
             trust: Arc::clone(trust),
         }
+    }
+
+    /// The same, showing who asks.
+    pub fn showing(self, identity: Option<Identity>) -> Secure {
+        Secure { identity, ..self }
     }
 
     /// The handshake as a client; the application protocols are offered in this order.
@@ -51,6 +59,7 @@ impl Secure {
     {
         let wanted = Wanted {
             ca: self.options.ca.clone(),
+            identity: self.identity.clone(),
             alpn: alpn.iter().map(|one| one.to_vec()).collect(),
         };
         let with = self.trust.secure(&wanted);

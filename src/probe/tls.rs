@@ -3,9 +3,11 @@
 //! A file is read again when it changes (time, size or number of its inode), the system's at each new
 //! config. Sessions are not resumed, since that would skip the verification that is being tested.
 
+use crate::model::Identity;
 use rustls::client::WebPkiServerVerifier;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, RootCertStore};
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -38,6 +40,8 @@ struct Read {
 pub(super) struct Wanted {
     /// Certificates to trust instead of the system's.
     pub ca: Option<PathBuf>,
+    /// What to show of ourselves.
+    pub identity: Option<Identity>,
     /// Protocols to offer by ALPN, the best first.
     pub alpn: Vec<Vec<u8>>,
 }
@@ -65,6 +69,9 @@ pub(super) enum TrustError {
     /// The file, or the system, has no certificate.
     #[error("no trusted certificate in {0}")]
     Empty(String),
+    /// What is shown of ourselves cannot be used.
+    #[error("{0}")]
+    Identity(#[from] crate::tls::TlsError),
     /// The certificates cannot be used.
     #[error("trusted certificates cannot be used: {0}")]
     Unusable(String),
@@ -80,7 +87,13 @@ impl Trust {
 
     /// A number that changes when the files behind it may have changed.
     fn stamp(&self, wanted: &Wanted) -> u64 {
-        self.stamp_of(wanted.ca.as_deref())
+        let mut hasher = DefaultHasher::new();
+        self.stamp_of(wanted.ca.as_deref()).hash(&mut hasher);
+        if let Some(identity) = &wanted.identity {
+            hash_state(&identity.cert, &mut hasher);
+            hash_state(&identity.key, &mut hasher);
+        }
+        hasher.finish()
     }
 
     /// The same for the trusted certificates alone.
@@ -88,10 +101,7 @@ impl Trust {
         let mut hasher = DefaultHasher::new();
         match ca {
             None => self.round.load(std::sync::atomic::Ordering::Relaxed).hash(&mut hasher),
-            Some(path) => match std::fs::metadata(path) {
-                Ok(file) => (file.mtime(), file.mtime_nsec(), file.len(), file.ino()).hash(&mut hasher),
-                Err(_) => 0.hash(&mut hasher),
-            },
+            Some(path) => hash_state(path, &mut hasher),
         }
         hasher.finish()
     }
@@ -156,11 +166,26 @@ impl Trust {
     }
 }
 
+/// Puts into a hash what tells that a file was changed.
+fn hash_state(path: &Path, hasher: &mut DefaultHasher) {
+    match std::fs::metadata(path) {
+        Ok(file) => (file.mtime(), file.mtime_nsec(), file.len(), file.ino()).hash(hasher),
+        Err(_) => 0.hash(hasher),
+    }
+}
+
 /// A config over a verifier; no session is resumed.
 fn finish(verifier: Arc<WebPkiServerVerifier>, wanted: &Wanted) -> Result<ClientConfig, TrustError> {
     let builder = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
     let builder = builder.with_safe_default_protocol_versions().map_err(unusable)?;
-    let mut config = builder.with_webpki_verifier(verifier).with_no_client_auth();
+    let builder = builder.with_webpki_verifier(verifier);
+    let mut config = match &wanted.identity {
+        None => builder.with_no_client_auth(),
+        Some(identity) => {
+            let pair = crate::tls::read(&identity.cert, &identity.key)?;
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(pair)))
+        }
+    };
     config.alpn_protocols.clone_from(&wanted.alpn);
     config.resumption = rustls::client::Resumption::disabled();
     Ok(config)

@@ -10,6 +10,11 @@ use std::io;
 /// Most characters of a message.
 const MESSAGE_CHARS_MAX: usize = 300;
 
+/// Most characters of what a body says.
+const SAYS_CHARS_MAX: usize = 120;
+/// Most octets of a body in which that is looked for.
+pub(super) const SAYS_OCTETS_MAX: usize = 2048;
+
 /// The words for a connection that ended in order, too early.
 pub(super) const CLOSED: &str = "connection closed by the peer";
 
@@ -40,6 +45,29 @@ pub(super) fn clip_bytes(bytes: &[u8], chars_max: usize) -> String {
     clip(&String::from_utf8_lossy(head), chars_max)
 }
 
+/// What the body of an answer that failed says, where that is text: its first words, of HTML the title.
+pub(super) fn says_of(body: &[u8]) -> Option<String> {
+    // A few words in any encoding of characters; a character may be cut at the end.
+    let head = body.get(..SAYS_OCTETS_MAX).unwrap_or(body);
+    let text = match std::str::from_utf8(head) {
+        Ok(text) => text,
+        Err(error) if error.error_len().is_none() => std::str::from_utf8(head.get(..error.valid_up_to())?).ok()?,
+        Err(_) => return None,
+    };
+    let text = match text.trim_start().starts_with('<') {
+        false => text,
+        true => {
+            let lower = text.to_ascii_lowercase();
+            let from = lower.find("<title>")? + "<title>".len();
+            let to = from + lower.get(from..)?.find('<')?;
+            text.get(from..to)?
+        }
+    };
+    let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let line = clean.split_whitespace().collect::<Vec<&str>>().join(" ");
+    (!line.is_empty()).then(|| clip(&line, SAYS_CHARS_MAX))
+}
+
 /// A failure to connect, send or receive.
 pub(super) fn io_failure(error: &io::Error) -> Failure {
     let words = match error.kind() {
@@ -49,6 +77,7 @@ pub(super) fn io_failure(error: &io::Error) -> Failure {
         io::ErrorKind::HostUnreachable => "host unreachable",
         io::ErrorKind::NetworkUnreachable => "network unreachable",
         io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => CLOSED,
+        io::ErrorKind::QuotaExceeded => return failure(FailReason::Protocol, "the server sends more octets than an answer may have"),
         io::ErrorKind::TimedOut => return failure(FailReason::Timeout, "the network gave up waiting for the peer"),
         _ => return io_other(error),
     };
@@ -69,6 +98,10 @@ pub(super) fn tls_failure(error: &rustls::Error, host: &str) -> Failure {
     use rustls::Error as Tls;
     let words = match error {
         Tls::InvalidCertificate(problem) => certificate_words(problem, host),
+        Tls::AlertReceived(rustls::AlertDescription::NoApplicationProtocol) => {
+            "the server speaks none of the protocols that were offered".to_owned()
+        }
+        Tls::AlertReceived(rustls::AlertDescription::CertificateRequired) => "the server wants a client certificate".to_owned(),
         Tls::AlertReceived(alert) => format!("the server ended the TLS handshake with the alert {alert:?}"),
         Tls::InvalidMessage(_) => "the server does not answer with TLS".to_owned(),
         Tls::NoCertificatesPresented => "the server has no certificate".to_owned(),
@@ -84,7 +117,10 @@ fn certificate_words(problem: &rustls::CertificateError, host: &str) -> String {
     let day = |time| day(time).split('T').next().unwrap_or_default().to_owned();
     match problem {
         Problem::Expired => format!("certificate for {host} expired"),
-        Problem::ExpiredContext { not_after, .. } => format!("certificate for {host} expired on {}", day(not_after)),
+        Problem::ExpiredContext { time, not_after } => {
+            let ago = time.as_secs().saturating_sub(not_after.as_secs());
+            format!("certificate for {host} expired {} ago, on {}", span(ago), day(not_after))
+        }
         Problem::NotValidYet => format!("certificate for {host} is not valid yet"),
         Problem::NotValidYetContext { not_before, .. } => format!("certificate for {host} is not valid before {}", day(not_before)),
         Problem::NotValidForName => format!("certificate is not valid for {host}"),
@@ -104,6 +140,16 @@ fn certificate_words(problem: &rustls::CertificateError, host: &str) -> String {
         Problem::UnhandledCriticalExtension => format!("certificate for {host} has a critical extension that is not understood"),
         Problem::InvalidPurpose => format!("certificate for {host} is not meant for servers"),
         other => format!("certificate for {host} is not accepted: {other}"),
+    }
+}
+
+/// A length of time in its largest unit: `3 days`.
+fn span(seconds: u64) -> String {
+    let units = [(86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second")];
+    let (length, unit) = units.into_iter().find(|(length, _)| seconds >= *length).unwrap_or((1, "second"));
+    match seconds / length {
+        1 => format!("1 {unit}"),
+        count => format!("{count} {unit}s"),
     }
 }
 
@@ -143,6 +189,40 @@ mod tests {
         assert_eq!(clip_bytes(b"caf\xff\n", 10), "caf\u{fffd}");
         let long = failure(FailReason::Status, "x".repeat(100_000));
         assert_eq!(long.message.chars().count(), MESSAGE_CHARS_MAX + 1);
+    }
+
+    #[test]
+    fn spans_of_time_have_their_largest_unit() {
+        for (seconds, words) in [
+            (0, "0 seconds"),
+            (59, "59 seconds"),
+            (60, "1 minute"),
+            (7_200, "2 hours"),
+            (86_399, "23 hours"),
+            (86_400, "1 day"),
+            (3 * 86_400 + 5, "3 days"),
+        ] {
+            assert_eq!(span(seconds), words);
+        }
+    }
+
+    #[test]
+    fn what_a_body_says_is_one_line_of_text() {
+        for (body, says) in [
+            (&b"db: standby\n"[..], Some("db: standby")),
+            (b"  two\r\n\tlines \x1b[31m", Some("two lines [31m")),
+            (b"", None),
+            (b" \n ", None),
+            (b"\xff\xfe\x00\x01", None),
+            (b"<html><body>maintenance</body></html>", None),
+            (b"<!doctype html>\n<TITLE>\n 503 Sorry </TITLE><h1>x</h1>", Some("503 Sorry")),
+            (b"<html><title></title>", None),
+            (br#"{"db":"down"}"#, Some(r#"{"db":"down"}"#)),
+        ] {
+            assert_eq!(says_of(body).as_deref(), says, "{}", String::from_utf8_lossy(body));
+        }
+        let long = says_of("ä".repeat(1000).as_bytes()).unwrap();
+        assert_eq!(long.chars().count(), SAYS_CHARS_MAX + 1);
     }
 
     #[test]

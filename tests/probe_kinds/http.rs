@@ -10,12 +10,8 @@ pub(crate) fn get(url: &str) -> HttpProbe {
     // As the program does at its start.
     let _ = rustls::crypto::ring::default_provider().install_default();
     HttpProbe {
-        url: url.parse().unwrap(),
-        method: "GET".to_owned(),
-        headers: Vec::new(),
         status: vec![(200, 200)],
-        body_bytes_max: 65_536,
-        ca: None,
+        ..HttpProbe::new(url.parse().unwrap())
     }
 }
 
@@ -183,7 +179,7 @@ async fn the_role_is_read_also_from_an_answer_that_fails() {
         (
             "503 No",
             r#"{"database":{"role":"standby"}}"#,
-            Some("HTTP 503, expected 200"),
+            Some("HTTP 503, expected 200; body says \"{\"database\":{\"role\":\"standby\"}}\""),
             Some(Observed::Passive),
         ),
     ];

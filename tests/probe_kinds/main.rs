@@ -1,8 +1,11 @@
 //! Every kind of probe against real little servers and against hostile ones: the exact class, the exact
 //! message, in bounded time.
 
+mod asking;
 mod dns;
 mod exec;
+mod handshake;
+mod hostile;
 mod http;
 mod postgres;
 mod prober;

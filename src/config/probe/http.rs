@@ -4,12 +4,16 @@ use super::super::source::Findings;
 use super::super::table::{Table, shorten};
 use super::super::value::{self, Bad};
 use super::expect::{self, Sources};
-use super::{Read, file, is_token, optional, or_default};
-use crate::model::{Expect, HttpProbe, ProbeKind, Source};
+use super::{Read, file, is_token, optional, or_default, secure};
+use crate::model::{Expect, HttpProbe, HttpVersion, ProbeKind, Source};
 use toml::de::DeValue;
 
 /// Octets of a body that are read where nothing is said.
 const BODY_BYTES_MAX: usize = 64 * 1024;
+/// Most octets of the body of a request.
+const REQUEST_BODY_BYTES_MAX: usize = 64 * 1024;
+/// The words of `http-version`.
+const VERSIONS: &[(&str, HttpVersion)] = &[("auto", HttpVersion::Auto), ("1.1", HttpVersion::One), ("2", HttpVersion::Two)];
 /// Where a role or a value may stand.
 const SOURCES: Sources = Sources {
     headers: true,
@@ -22,6 +26,12 @@ pub(super) fn read(table: &mut Table<'_>, findings: &mut Findings<'_>) -> Option
     let url = table.required(findings, "url", "url = \"https://shop.example.net/healthz\"", url);
     let method = table.value(findings, "method", method);
     let headers = read_headers(table, findings);
+    let body = read_body(table, findings, method.as_ref().map(|method| method.value.as_str()));
+    let version = table.value(findings, "http-version", |value| value::word(value, VERSIONS));
+    let redirects = table.value(findings, "redirects", |value| {
+        let count = value::number(value, 0, 10)?;
+        Ok(u8::try_from(count).unwrap_or(u8::MAX))
+    });
     let secure = url.as_ref().map(|url| url.value.scheme() == "https");
     let expect = read_http_expect(table, findings, secure);
     let body_bytes_max = table.value(findings, "body-bytes-max", |value| {
@@ -29,12 +39,25 @@ pub(super) fn read(table: &mut Table<'_>, findings: &mut Findings<'_>) -> Option
         Ok(usize::try_from(octets).unwrap_or(BODY_BYTES_MAX))
     });
     let ca = table.value(findings, "ca", file);
+    let identity = secure::identity(table, findings);
+    if secure == Some(false) {
+        let given = [("ca", ca.is_some()), ("client-cert", matches!(identity, Some(Some(_))))];
+        for (key, _) in given.into_iter().filter(|(_, given)| *given) {
+            findings
+                .error(table.key_span(key), format!("`{key}` is of no use with an http:// URL"))
+                .hint("write an https:// URL");
+        }
+    }
     let role = expect::role(table, findings, "probe.http.role", SOURCES);
     let values = expect::values(table, findings, "probe.http.value", SOURCES, &["status", "certificate-days"]);
     let (method, body_bytes_max, ca) = (
         or_default(table, "method", method, "GET".to_owned()),
         or_default(table, "body-bytes-max", body_bytes_max, BODY_BYTES_MAX),
         optional(table, "ca", ca),
+    );
+    let (version, redirects) = (
+        or_default(table, "http-version", version, HttpVersion::Auto),
+        or_default(table, "redirects", redirects, 0),
     );
     let (url, (status, expect), role, values) = (url?.value, expect?, role?, values?);
     let method = method?;
@@ -53,9 +76,13 @@ pub(super) fn read(table: &mut Table<'_>, findings: &mut Findings<'_>) -> Option
         url,
         method,
         headers: headers?,
+        body: body?,
+        version: version?,
+        redirects: redirects?,
         status,
         body_bytes_max: body_bytes_max?,
         ca: ca?,
+        identity: identity?,
     }));
     Some(Read {
         kind,
@@ -63,6 +90,26 @@ pub(super) fn read(table: &mut Table<'_>, findings: &mut Findings<'_>) -> Option
         role,
         values,
     })
+}
+
+/// Reads `body`, the one of the request; the outer `None` where it was reported.
+fn read_body(table: &mut Table<'_>, findings: &mut Findings<'_>, method: Option<&str>) -> Option<Option<String>> {
+    let body = table.value(findings, "body", |value| match value::filled_text(value)? {
+        text if text.len() > REQUEST_BODY_BYTES_MAX => Err(Bad::new(format!("must have at most {REQUEST_BODY_BYTES_MAX} octets")).secret()),
+        text => Ok(text),
+    });
+    if body.is_some() && !table.is_bad("method") {
+        let span = table.key_span("body");
+        let why = match method {
+            None => "`body` is sent with a method that is named: a GET has none by default".to_owned(),
+            // RFC 9110 sections 9.3.2 and 9.3.8.
+            Some("HEAD" | "TRACE") => format!("a {} request has no body", method.unwrap_or_default()),
+            Some(_) => return optional(table, "body", body),
+        };
+        findings.error(span, why).without_snippet().hint("for example method = \"POST\"");
+        return None;
+    }
+    optional(table, "body", body)
 }
 
 /// Reads `url`.
@@ -115,6 +162,15 @@ fn read_headers(table: &mut Table<'_>, findings: &mut Findings<'_>) -> Option<Ve
             findings
                 .error(name.span().into(), "the header Host comes from the URL")
                 .hint("write the host into `url`; the connection goes to the endpoint's address anyway");
+            continue;
+        }
+        if ["content-length", "transfer-encoding"]
+            .iter()
+            .any(|own| name.get_ref().eq_ignore_ascii_case(own))
+        {
+            findings
+                .error(name.span().into(), format!("the header `{shown}` comes from the body that is sent"))
+                .hint("leave it out");
             continue;
         }
         match value::text(value.get_ref()) {

@@ -12,6 +12,7 @@ mod http;
 mod postgres;
 mod secure;
 mod tcp;
+mod tls;
 
 use super::source::{At, Findings, Span};
 use super::table::Table;
@@ -32,6 +33,7 @@ type KindReader = (&'static str, fn(&mut Table<'_>, &mut Findings<'_>) -> Option
 /// The kinds of probes there are.
 const KINDS: &[KindReader] = &[
     ("http", http::read),
+    ("tls", tls::read),
     ("tcp", tcp::read),
     ("dns", dns::read),
     ("exec", exec::read),

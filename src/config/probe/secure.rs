@@ -1,10 +1,10 @@
-//! Reads `tls`, `ca` and `server-name` of the kinds that speak TLS when they are told to.
+//! Reads `tls`, `ca` and `server-name` of the kinds that speak TLS when they are told to, and what a probe shows of itself.
 
 use super::super::source::Findings;
 use super::super::table::Table;
 use super::super::value::{self, Bad};
 use super::{file, optional, or_default};
-use crate::model::TlsOptions;
+use crate::model::{Identity, TlsOptions};
 use std::net::IpAddr;
 use toml::de::DeValue;
 
@@ -35,6 +35,33 @@ pub(super) fn read<T: Copy>(
     let (ca, server_name) = (optional(table, "ca", ca), optional(table, "server-name", server_name));
     let (tls, ca, server_name) = (tls?, ca?, server_name?);
     Some(tls.map(|tls| (tls, TlsOptions { ca, server_name })))
+}
+
+/// Reads `client-cert` and `client-key`: both or neither. The outer `None` where something was reported.
+pub(super) fn identity(table: &mut Table<'_>, findings: &mut Findings<'_>) -> Option<Option<Identity>> {
+    let cert = table.value(findings, "client-cert", file);
+    let key = table.value(findings, "client-key", file);
+    if table.is_bad("client-cert") || table.is_bad("client-key") {
+        return None;
+    }
+    match (cert, key) {
+        (Some(cert), Some(key)) => {
+            let (cert, key) = (cert.value, key.value);
+            Some(Some(Identity { cert, key }))
+        }
+        (None, None) => Some(None),
+        (cert, _) => {
+            let (given, absent) = if cert.is_some() {
+                ("client-cert", "client-key")
+            } else {
+                ("client-key", "client-cert")
+            };
+            findings
+                .error(table.key_span(given), format!("`{given}` is of no use without `{absent}`"))
+                .hint(format!("write {absent} = \"client.pem\" too; both may be the same file"));
+            None
+        }
+    }
 }
 
 /// Reads `server-name`: an address or a host name, kept as certificates have it, without the final dot.

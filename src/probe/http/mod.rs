@@ -1,9 +1,10 @@
 //! `kind = "http"`, also https: one request to the endpoint's address, with Host and SNI from the URL.
 //!
-//! Redirects are not followed and no proxy of the environment is used. The certificate is verified against
-//! the host of the URL, also where that is an address. The connection is kept between runs, for a minute at
-//! most, so that a server which no longer accepts connections, or whose certificate ran out, is noticed. The
-//! body is read only as far as it is allowed to go, and judged only where something is expected of it.
+//! Redirects are followed only where that is allowed and they stay at the scheme, host and port of the URL; no proxy of the
+//! environment is used. The certificate is verified against the host of the URL, also where that is an address. The
+//! connection is kept between runs, for a minute at most, so that a server which no longer accepts connections, or whose
+//! certificate ran out, is noticed. The body is read only as far as it is allowed to go, and judged only where something is
+//! expected of it; of an answer that fails its first words are shown.
 //!
 //! | file | what |
 //! |---|---|
@@ -19,9 +20,10 @@ mod wire;
 use super::certificate::Shown;
 use super::connect::{self, Stream};
 use super::tls::{SecureWith, Trust, Wanted};
-use super::words::failure;
+use super::words::{SAYS_OCTETS_MAX, failure, says_of};
 use super::{Found, Kind, LostFuture, RunFuture, Stage};
-use crate::model::{Exposed, FailReason, Failure, HttpProbe, ProbeTarget};
+use crate::model::{Exposed, FailReason, Failure, HttpProbe, HttpVersion, ProbeTarget};
+use hyper::header::LOCATION;
 use request::Ask;
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -136,10 +138,9 @@ impl Http {
 
     /// Asks and judges; a success comes with the connection where it can be kept.
     async fn ask(&self, kept: Option<Kept>, stage: &Stage, exposed: &mut Exposed) -> Result<(String, Option<Kept>), Failure> {
-        let ask = Ask::new(&self.probe)?;
-        let (mut answer, made) = self.answer(&ask, kept, stage).await?;
+        let (mut answer, made) = self.final_answer(kept, stage).await?;
         let status = answer.head.status.as_u16();
-        let passes = self.probe.status.iter().any(|(low, high)| (*low..=*high).contains(&status));
+        let passes = self.passes(status);
         exposed.fact("status", status);
         if let Some(days) = made.shown.and_then(|shown| shown.days_left()) {
             exposed.fact("certificate-days", days);
@@ -162,11 +163,44 @@ impl Http {
             whole = answer.drain(self.probe.body_bytes_max).await?;
         }
         if !passes {
-            let message = format!("HTTP {status}, expected {}", ranges(&self.probe.status));
+            let says = match exposed.body() {
+                Some(body) => says_of(body),
+                None => says_of(&answer.glimpse(SAYS_OCTETS_MAX).await),
+            };
+            let says = says.map(|says| format!("; body says \"{says}\"")).unwrap_or_default();
+            let message = format!("HTTP {status}, expected {}{says}", ranges(&self.probe.status));
             return Err(failure(FailReason::Status, message));
         }
         let idle = if whole { answer.end().await } else { None };
         Ok((format!("HTTP {status}"), idle.map(|idle| Kept { idle, made })))
+    }
+
+    /// Whether a status code is one of those expected.
+    fn passes(&self, status: u16) -> bool {
+        self.probe.status.iter().any(|(low, high)| (*low..=*high).contains(&status))
+    }
+
+    /// The answer at the end of all redirects that are to be followed.
+    async fn final_answer(&self, mut kept: Option<Kept>, stage: &Stage) -> Result<(Answer, Made), Failure> {
+        let mut ask = Ask::new(&self.probe)?;
+        let mut followed = 0;
+        loop {
+            let (mut answer, made) = self.answer(&ask, kept.take(), stage).await?;
+            let status = answer.head.status.as_u16();
+            let leads = matches!(status, 301 | 302 | 303 | 307 | 308) && !self.passes(status) && self.probe.redirects > 0;
+            let Some(location) = answer.head.headers.get(LOCATION).filter(|_| leads) else {
+                return Ok((answer, made));
+            };
+            ask = ask.follow(status, location.as_bytes())?;
+            followed += 1;
+            if followed > self.probe.redirects {
+                let message = format!("HTTP {status} leads on after {} redirects", self.probe.redirects);
+                return Err(failure(FailReason::Status, message));
+            }
+            if answer.drain(self.probe.body_bytes_max).await? {
+                kept = answer.end().await.map(|idle| Kept { idle, made });
+            }
+        }
     }
 
     /// The answer to a request, over the kept connection or a new one.
@@ -179,13 +213,19 @@ impl Http {
             stage.set("no answer");
             // A server may end an idle connection in the moment in which it is used again (RFC 9112 section 9.3.1). What goes
             // wrong on a new connection counts.
-            if let Ok(answer) = wire::send(kept.idle, ask).await {
+            if let Ok(answer) = wire::send(kept.idle, ask, self.octets_max()).await {
                 return Ok((answer, kept.made));
             }
         }
         let (idle, made) = self.connect(secure.as_ref(), stage).await?;
         stage.set("no answer");
-        Ok((wire::send(idle, ask).await?, made))
+        Ok((wire::send(idle, ask, self.octets_max()).await?, made))
+    }
+
+    /// Most octets that may come for one request: head and body with all that a protocol puts around them, such as a length
+    /// before each octet (RFC 9112 section 7.1), and what it says on the side.
+    fn octets_max(&self) -> usize {
+        8 * HEADER_OCTETS_MAX + 8 * self.probe.body_bytes_max
     }
 
     /// A new connection.
@@ -194,11 +234,16 @@ impl Http {
         let stream = connect::open(self.peer, stage).await?;
         let Some(secure) = secure else {
             let made = Made { at, stamp: 0, shown: None };
-            return Ok((Idle::One(Stream::Plain(stream)), made));
+            let stream = Stream::plain(stream);
+            let idle = match self.probe.version {
+                HttpVersion::Two => Idle::two(stream).await?,
+                HttpVersion::Auto | HttpVersion::One => Idle::One(stream),
+            };
+            return Ok((idle, made));
         };
         let stream = connect::secure(stream, secure, self.host(), stage).await?;
         let shown = stream.get_ref().1.peer_certificates().and_then(Shown::of);
-        let stream = Stream::Tls(Box::new(stream));
+        let stream = Stream::tls(stream);
         let made = Made {
             at,
             stamp: secure.stamp,
@@ -206,6 +251,9 @@ impl Http {
         };
         let idle = match stream.alpn() {
             Some(b"h2") => Idle::two(stream).await?,
+            _ if self.probe.version == HttpVersion::Two => {
+                return Err(failure(FailReason::Protocol, "the server does not offer HTTP/2"));
+            }
             _ => Idle::One(stream),
         };
         Ok((idle, made))
@@ -229,9 +277,15 @@ impl Http {
         if self.probe.url.scheme() != "https" {
             return Ok(None);
         }
+        let alpn: &[&[u8]] = match self.probe.version {
+            HttpVersion::Auto => &[b"h2", b"http/1.1"],
+            HttpVersion::One => &[b"http/1.1"],
+            HttpVersion::Two => &[b"h2"],
+        };
         let wanted = Wanted {
             ca: self.probe.ca.clone(),
-            alpn: vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+            identity: self.probe.identity.clone(),
+            alpn: alpn.iter().map(|one| one.to_vec()).collect(),
         };
         let secure = self.trust.secure(&wanted);
         secure.map(Some).map_err(|error| failure(FailReason::Internal, error.to_string()))
@@ -278,14 +332,7 @@ mod tests {
     /// A probe at a listener.
     fn at(listener: &TcpListener) -> Http {
         let there = listener.local_addr().unwrap();
-        let probe = HttpProbe {
-            url: format!("http://shop.invalid:{}/", there.port()).parse().unwrap(),
-            method: "GET".to_owned(),
-            headers: Vec::new(),
-            status: vec![(200, 299)],
-            body_bytes_max: 1024,
-            ca: None,
-        };
+        let probe = HttpProbe::new(format!("http://shop.invalid:{}/", there.port()).parse().unwrap());
         let target = ProbeTarget {
             app: AppId::new("shop"),
             region: RegionId::new("iad"),

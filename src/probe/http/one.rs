@@ -101,7 +101,7 @@ pub(super) fn words(error: &hyper::Error) -> Failure {
     };
     // The handshake is over: the certificate and its name are no more in question.
     match error.source().and_then(|source| failure_in_chain(source, "the server")) {
-        Some(found) if found.reason == FailReason::Tls => found,
+        Some(found) if found.reason != FailReason::Connect => found,
         _ if error.source().is_some_and(is_bad) => failure(FailReason::Protocol, "the answer is no valid HTTP"),
         Some(found) if found.message != CLOSED => found,
         // Also where the connection was gone before the question was asked.

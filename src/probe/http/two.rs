@@ -3,7 +3,7 @@
 //! The connection is kept between runs and driven by whoever waits: for an answer, or for its loss. No task stands behind
 //! it. It costs some 30 KiB while it is kept, most of it h2's own buffers.
 
-use super::super::connect::Stream;
+use super::super::connect::{Allowance, Stream};
 use super::super::words::{CLOSED, failure, failure_in_chain, io_failure};
 use super::{BROKEN_OFF, FIELDS_TOO_LARGE, HEADER_OCTETS_MAX};
 use crate::model::{FailReason, Failure};
@@ -24,6 +24,8 @@ pub(super) struct Two {
     sender: SendRequest<Bytes>,
     /// What moves the octets.
     link: Link,
+    /// How much may still come.
+    pub allowance: Allowance,
 }
 
 /// What moves the octets; none when it is over.
@@ -64,14 +66,15 @@ impl Two {
             .initial_window_size(WINDOW)
             .initial_connection_window_size(WINDOW);
         builder.max_header_list_size(u32::try_from(HEADER_OCTETS_MAX).unwrap_or(u32::MAX));
+        let allowance = stream.allowance();
         let (sender, connection) = builder.handshake(stream).await.map_err(|error| words(&error))?;
         let link = Link(Some(Box::new(connection)));
-        Ok(Two { sender, link })
+        Ok(Two { sender, link, allowance })
     }
 
     /// Sends a request and waits for the head of the answer.
     pub async fn send(&mut self, request: Request<()>, body: Bytes) -> Result<Response<RecvStream>, h2::Error> {
-        let Two { sender, link } = self;
+        let Two { sender, link, .. } = self;
         link.drive(poll_fn(|cx| sender.poll_ready(cx))).await?;
         let (answer, mut rest) = sender.send_request(request, body.is_empty())?;
         if !body.is_empty() {
@@ -91,7 +94,7 @@ impl Two {
 
     /// The connection, when it can take another request.
     pub async fn end(mut self) -> Option<Two> {
-        let Two { sender, link } = &mut self;
+        let Two { sender, link, .. } = &mut self;
         link.drive(poll_fn(|cx| sender.poll_ready(cx))).await.ok()?;
         self.link.0.is_some().then_some(self)
     }

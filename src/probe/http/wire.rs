@@ -9,7 +9,6 @@ use super::{BROKEN_OFF, DRAIN};
 use crate::model::{FailReason, Failure};
 use bytes::Bytes;
 use h2::RecvStream;
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::http::response::Parts;
 use std::future::poll_fn;
@@ -59,11 +58,12 @@ enum Wire {
     Two(Two, RecvStream),
 }
 
-/// Sends a request and waits for the head of the answer.
-pub(super) async fn send(idle: Idle, ask: &Ask) -> Result<Answer, Failure> {
+/// Sends a request and waits for the head of the answer; only so many octets may come for it.
+pub(super) async fn send(idle: Idle, ask: &Ask, octets_max: usize) -> Result<Answer, Failure> {
     match idle {
         Idle::One(stream) => {
-            let request = ask.one(Full::new(Bytes::new()))?;
+            let request = ask.one()?;
+            stream.allowance().grant(octets_max);
             let mut one = One::begin(stream).await?;
             let (head, body) = one.send(request).await.map_err(|error| one::words(&error))?.into_parts();
             let wire = Wire::One(one, body);
@@ -71,7 +71,8 @@ pub(super) async fn send(idle: Idle, ask: &Ask) -> Result<Answer, Failure> {
         }
         Idle::Two(mut two) => {
             let request = ask.two()?;
-            let answer = two.send(request, Bytes::new()).await;
+            two.allowance.grant(octets_max);
+            let answer = two.send(request, ask.body.clone()).await;
             let (head, body) = answer.map_err(|error| two::words(&error))?.into_parts();
             let wire = Wire::Two(two, body);
             Ok(Answer { head, wire })
@@ -103,6 +104,22 @@ impl Answer {
             body.extend_from_slice(&chunk);
         }
         Ok(body)
+    }
+
+    /// The first octets of a body, as far as they come in a moment.
+    pub async fn glimpse(&mut self, octets_max: usize) -> Vec<u8> {
+        let mut seen = Vec::new();
+        let reading = async {
+            while let Some(Ok(chunk)) = self.chunk().await {
+                seen.extend_from_slice(&chunk);
+                if seen.len() >= octets_max {
+                    break;
+                }
+            }
+        };
+        // What has come by then is enough.
+        let _ = tokio::time::timeout(DRAIN, reading).await;
+        seen
     }
 
     /// Reads the rest of a body that nothing is expected of, for a moment and up to the limit; tells whether it ended.
