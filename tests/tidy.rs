@@ -93,6 +93,7 @@ const BANNED: &[&str] = &[
 const HOMES: &[(&str, &[&str])] = &[
     ("axum::", &["api"]),
     ("clap::", &["cli"]),
+    ("h2::", &["probe"]),
     ("hickory_proto::", &["probe"]),
     ("libc::", &["dns"]),
     ("mio::", &["dns"]),

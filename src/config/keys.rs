@@ -134,7 +134,7 @@ pub const KEYS: &[(&str, &str)] = &[
         "endpoints a region, `REGION = [\"address\", …]` or one host name; required for every region of `regions`",
     ),
     ("app.probe", "one probe, `[[app.ID.probe]]`, sent to each endpoint"),
-    ("probe.kind", "http, tls, tcp, dns, exec, feed or postgres; required"),
+    ("probe.kind", "http, tls, tcp, dns, exec, feed, postgres, mysql or grpc; required"),
     (
         "probe.interval",
         "time from one start to the next, before jitter; default \"5s\"; from 100ms to 1d",
@@ -336,6 +336,52 @@ pub const KEYS: &[(&str, &str)] = &[
     (
         "probe.postgres.expect.result",
         "what the first column of the query's first row must be: a value or a table of comparisons; default anything",
+    ),
+    ("probe.mysql.port", "port; default 3306"),
+    ("probe.mysql.user", "user to log in as; required"),
+    (
+        "probe.mysql.password-file",
+        "file with the password, read at each connection; default none; relative to this file",
+    ),
+    ("probe.mysql.query", "further query that must succeed; default none"),
+    (
+        "probe.mysql.tls",
+        "off or require: TLS with a verified certificate; default \"off\"",
+    ),
+    (
+        "probe.mysql.ca",
+        "certificates (PEM) to trust instead of the system's; default none; relative to this file",
+    ),
+    (
+        "probe.mysql.server-name",
+        "name or address that the certificate must be valid for; default the endpoint",
+    ),
+    ("probe.mysql.expect", "what passes"),
+    (
+        "probe.mysql.expect.lag-seconds",
+        "how far a replica is behind its source, 0 when all that came is executed: a value or a table of comparisons; default anything",
+    ),
+    (
+        "probe.mysql.expect.replicating",
+        "true: both threads of the replica run; default anything",
+    ),
+    (
+        "probe.mysql.expect.result",
+        "what the first column of the query's first row must be: a value or a table of comparisons; default anything",
+    ),
+    ("probe.grpc.port", "port; required"),
+    (
+        "probe.grpc.service",
+        "service that grpc.health.v1.Health is asked about; default \"\", the server as a whole",
+    ),
+    ("probe.grpc.tls", "off or require: TLS with a verified certificate; default \"off\""),
+    (
+        "probe.grpc.ca",
+        "certificates (PEM) to trust instead of the system's; default none; relative to this file",
+    ),
+    (
+        "probe.grpc.server-name",
+        "name or address that the certificate must be valid for, also sent as the authority; default the endpoint",
     ),
 ];
 

@@ -61,7 +61,7 @@ impl ProbeSpec {
     /// Whether its outcomes say what role the application has there.
     pub fn reports_role(&self) -> bool {
         // A database says by itself whether it can be written to.
-        self.role.is_some() || matches!(self.kind, ProbeKind::Postgres(_))
+        self.role.is_some() || matches!(self.kind, ProbeKind::Postgres(_) | ProbeKind::Mysql(_))
     }
 
     /// Whether anything looks at the body of the answer.
@@ -91,6 +91,10 @@ pub enum ProbeKind {
     Feed(FeedProbe),
     /// A PostgreSQL connection; tells primary from standby.
     Postgres(PostgresProbe),
+    /// A MySQL or MariaDB connection; tells primary from replica.
+    Mysql(MysqlProbe),
+    /// A call of the gRPC health service.
+    Grpc(GrpcProbe),
 }
 
 impl ProbeKind {
@@ -104,6 +108,8 @@ impl ProbeKind {
             ProbeKind::Exec(_) => "exec",
             ProbeKind::Feed(_) => "feed",
             ProbeKind::Postgres(_) => "postgres",
+            ProbeKind::Mysql(_) => "mysql",
+            ProbeKind::Grpc(_) => "grpc",
         }
     }
 
@@ -125,6 +131,8 @@ impl ProbeKind {
                 ("password-file", postgres.password_file.as_deref()),
                 ("ca", ca_of(postgres.tls.as_ref())),
             ],
+            ProbeKind::Mysql(mysql) => vec![("password-file", mysql.password_file.as_deref()), ("ca", ca_of(mysql.tls.as_ref()))],
+            ProbeKind::Grpc(grpc) => vec![("ca", ca_of(grpc.tls.as_ref()))],
             ProbeKind::Tcp(_) | ProbeKind::Dns(_) | ProbeKind::Feed(_) => Vec::new(),
         };
         found.into_iter().filter_map(|(key, file)| Some((key, file?))).collect()
@@ -155,6 +163,12 @@ impl ProbeKind {
                 }
                 Vec::new()
             }
+            ProbeKind::Mysql(mysql) => {
+                let mut files = vec![&mut mysql.password_file];
+                files.extend(mysql.tls.as_mut().map(|tls| &mut tls.ca));
+                files
+            }
+            ProbeKind::Grpc(grpc) => grpc.tls.as_mut().map(|tls| &mut tls.ca).into_iter().collect(),
             ProbeKind::Tcp(_) | ProbeKind::Dns(_) | ProbeKind::Exec(_) => Vec::new(),
         };
         for file in files.into_iter().flatten() {
@@ -336,6 +350,32 @@ pub struct PostgresProbe {
     pub database: String,
     /// Further query that must succeed.
     pub query: Option<String>,
+    /// TLS; none: in the clear.
+    pub tls: Option<TlsOptions>,
+}
+
+/// `kind = "mysql"`: logs in and asks whether the server is read-only or a replica; also MariaDB.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MysqlProbe {
+    /// Port at the endpoint.
+    pub port: u16,
+    /// User to log in as.
+    pub user: String,
+    /// File with the password, read at each connection; never shown.
+    pub password_file: Option<PathBuf>,
+    /// Further query that must succeed.
+    pub query: Option<String>,
+    /// TLS; none: in the clear.
+    pub tls: Option<TlsOptions>,
+}
+
+/// `kind = "grpc"`: the gRPC health checking protocol; SERVING passes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GrpcProbe {
+    /// Port at the endpoint.
+    pub port: u16,
+    /// Service asked for; empty: the server as a whole.
+    pub service: String,
     /// TLS; none: in the clear.
     pub tls: Option<TlsOptions>,
 }

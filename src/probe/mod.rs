@@ -13,7 +13,7 @@
 //! | `lookup` | one host name: when to look it up, what to keep when that fails |
 //! | `resolver` | addresses of host names, asked of the system's resolvers |
 //! | `query` | one DNS question to one server |
-//! | `http`, `handshake` (tls), `tcp`, `dns`, `exec`, `postgres` | one kind each, behind the trait `Kind` |
+//! | `http`, `handshake` (tls), `tcp`, `dns`, `exec`, `postgres`, `mysql`, `grpc` | one kind each, behind the trait `Kind` |
 //! | `connect` | TCP and TLS connections of the kinds that speak over a stream |
 //! | `certificate` | how long a server's certificate is good for |
 //! | `feed` | what others measure, in a file or posted |
@@ -34,11 +34,13 @@ mod dns;
 mod exec;
 mod feed;
 mod handshake;
+mod grpc;
 mod http;
 mod judge;
 mod limits;
 mod lookup;
 pub mod once;
+mod mysql;
 mod pace;
 mod plan;
 mod postgres;
@@ -171,6 +173,8 @@ fn kind(spec: &ProbeSpec, target: &ProbeTarget, trust: &Arc<Trust>) -> Box<dyn K
         ProbeKind::Exec(probe) => Box::new(exec::Exec::new(probe, target)),
         // By hand nothing is posted; the prober hands in what was.
         ProbeKind::Feed(probe) => Box::new(feed::Feed::new(probe, !spec.expect.is_empty(), target, &Feeds::default())),
+        ProbeKind::Grpc(probe) => Box::new(grpc::Grpc::new(probe, target, spec.timeout, trust)),
+        ProbeKind::Mysql(probe) => Box::new(mysql::Mysql::new(probe, target, spec.timeout, trust)),
         ProbeKind::Postgres(probe) => Box::new(postgres::Postgres::new(probe, target, spec.timeout, trust)),
     }
 }

@@ -8,7 +8,9 @@ mod dns;
 mod exec;
 mod expect;
 mod feed;
+mod grpc;
 mod http;
+mod mysql;
 mod postgres;
 mod secure;
 mod tcp;
@@ -39,6 +41,8 @@ const KINDS: &[KindReader] = &[
     ("exec", exec::read),
     ("feed", feed::read),
     ("postgres", postgres::read),
+    ("mysql", mysql::read),
+    ("grpc", grpc::read),
 ];
 
 /// What stands in the keys of one kind.
