@@ -97,6 +97,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("hickory_proto::", &["probe"]),
     ("libc::", &["dns"]),
     ("mio::", &["dns"]),
+    ("quinn::", &["dns"]),
     ("tokio_postgres::", &["probe"]),
     ("prometheus::", &["telemetry"]),
     ("toml::", &["config", "api"]),

@@ -67,6 +67,7 @@ pub(super) fn build(spec: &Spec, source: &SourceText) -> Option<Config> {
         dns: DnsListen {
             listen: listen.map_or_else(default_dns_listen, |listen| listen.value.iter().map(|one| one.value).collect()),
             workers: usize::try_from(workers).ok()?,
+            encrypted: spec.dns.encrypted.build(folder),
         },
         service: spec.dns.service.build(&source.path),
         api: build_api(&spec.api, folder)?,

@@ -5,6 +5,7 @@
 //! zones stand in `load` and `zone`.
 
 use super::build;
+use super::encrypted::{encrypted_transports_do_not_collide, encrypted_transports_have_a_certificate};
 use super::keys::nearest;
 use super::probe::ProbeEntry;
 use super::source::{At, Findings};
@@ -23,6 +24,8 @@ pub(super) fn run(spec: &Spec, findings: &mut Findings<'_>) {
     host_endpoints_do_not_lead_back(spec, findings);
     apex_needs_addresses(spec, findings);
     listeners_do_not_collide(spec, findings);
+    encrypted_transports_do_not_collide(spec, findings);
+    encrypted_transports_have_a_certificate(spec, findings);
     api_beyond_loopback_is_guarded(spec, findings);
     for app in &spec.apps {
         regions_are_declared(spec, app, findings);

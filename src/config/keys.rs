@@ -64,6 +64,25 @@ pub const KEYS: &[(&str, &str)] = &[
         "dns.rate-limit.table-size",
         "networks and answers remembered at once by each UDP lane, 16 octets each; default 65536; 1000 to 100000000",
     ),
+    (
+        "dns.tls-listen",
+        "addresses with ports for DNS over TLS (RFC 7858), mostly 853; default none; needs tls",
+    ),
+    (
+        "dns.quic-listen",
+        "addresses with ports for DNS over QUIC (RFC 9250), mostly 853; default none; needs tls",
+    ),
+    (
+        "dns.https-listen",
+        "addresses with ports for DNS over HTTPS (RFC 8484), mostly 443; default none; needs tls",
+    ),
+    ("dns.https-path", "path of DNS over HTTPS; default \"/dns-query\""),
+    (
+        "dns.tls",
+        "certificate and key of the encrypted transports, read again when the files change; default none",
+    ),
+    ("dns.tls.cert", "file with the certificate chain, PEM; relative to this file"),
+    ("dns.tls.key", "file with the private key, PEM; relative to this file"),
     ("api", "HTTP API, console and metrics"),
     (
         "api.listen",

@@ -18,6 +18,7 @@
 
 mod build;
 mod checks;
+mod encrypted;
 pub mod fuzz;
 mod keys;
 mod load;
@@ -30,6 +31,7 @@ mod spec;
 mod table;
 mod value;
 
+pub use crate::model::TlsFiles;
 pub use keys::KEYS;
 pub use load::{Loaded, ReadFile, load};
 pub use places::{Place, Places};
@@ -99,15 +101,6 @@ pub struct ApiConfig {
     pub allow_plaintext: bool,
     /// Most series with a `name` label.
     pub metrics_names_max: usize,
-}
-
-/// Certificate and key of the API.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// Certificate chain, PEM.
-    pub cert: PathBuf,
-    /// Private key, PEM.
-    pub key: PathBuf,
 }
 
 /// One `[[zone]]`.

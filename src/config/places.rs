@@ -25,6 +25,10 @@ pub enum Place {
     TlsCert,
     /// `key` of `tls` of `[api]`.
     TlsKey,
+    /// `cert` of `tls` of `[dns]`.
+    DnsTlsCert,
+    /// `key` of `tls` of `[dns]`.
+    DnsTlsKey,
     /// A probe of an application, by its number from 0.
     Probe(AppId, usize),
 }
@@ -68,6 +72,10 @@ impl Places {
         if let Some((cert, key)) = &spec.api.tls {
             add(Place::TlsCert, cert.span);
             add(Place::TlsKey, key.span);
+        }
+        if let Some((cert, key)) = &spec.dns.encrypted.tls {
+            add(Place::DnsTlsCert, cert.span);
+            add(Place::DnsTlsKey, key.span);
         }
         Places { source, found }
     }

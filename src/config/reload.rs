@@ -4,7 +4,7 @@
 //! is asked of `role::reconcile`.
 
 use super::Config;
-use crate::model::{Diagnostic, Endpoint, Fleet, Name, Rtype, SteeredName};
+use crate::model::{Diagnostic, EncryptedListen, Endpoint, Fleet, Name, Rtype, SteeredName};
 use crate::zone::Zone;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,6 +20,20 @@ pub fn restart_keys(old: &Config, new: &Config) -> Vec<String> {
         ("node.data-dir", old.node.data_dir != new.node.data_dir),
         ("dns.listen", old.dns.listen != new.dns.listen),
         ("dns.workers", old.dns.workers != new.dns.workers),
+        ("dns.tls-listen", encrypted(old, |dns| &dns.tls) != encrypted(new, |dns| &dns.tls)),
+        (
+            "dns.quic-listen",
+            encrypted(old, |dns| &dns.quic) != encrypted(new, |dns| &dns.quic),
+        ),
+        (
+            "dns.https-listen",
+            encrypted(old, |dns| &dns.https) != encrypted(new, |dns| &dns.https),
+        ),
+        (
+            "dns.https-path",
+            encrypted(old, |dns| &dns.https_path) != encrypted(new, |dns| &dns.https_path),
+        ),
+        ("dns.tls", encrypted(old, |dns| &dns.files) != encrypted(new, |dns| &dns.files)),
         ("api.listen", old.api.listen != new.api.listen),
         ("api.socket", old.api.socket != new.api.socket),
         ("api.token-file", old.api.token_file != new.api.token_file),
@@ -32,6 +46,11 @@ pub fn restart_keys(old: &Config, new: &Config) -> Vec<String> {
         .filter(|(_, changed)| *changed)
         .map(|(key, _)| key.to_owned())
         .collect()
+}
+
+/// Something of the encrypted transports.
+fn encrypted<'c, T: ?Sized>(config: &'c Config, part: impl Fn(&'c EncryptedListen) -> &'c T) -> Option<&'c T> {
+    config.dns.encrypted.as_ref().map(part)
 }
 
 /// What is served: static zones and steered names.

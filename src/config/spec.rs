@@ -4,6 +4,7 @@
 //! the rest. A field is `None` when it is absent or was reported; defaults come in only when the
 //! [`Config`](super::Config) is built. Deliberately absent: rules that look at two things at once (`checks`).
 
+use super::encrypted::{self, EncryptedSpec};
 use super::probe::{ProbeEntry, read_probe};
 use super::service::{self, ServiceSpec};
 use super::source::{At, Findings, SourceText, Span};
@@ -56,6 +57,8 @@ pub(super) struct DnsSpec {
     pub(super) workers: Option<At<u64>>,
     /// What is read in `service`.
     pub(super) service: ServiceSpec,
+    /// The encrypted transports.
+    pub(super) encrypted: EncryptedSpec,
 }
 
 /// `[api]`.
@@ -250,6 +253,7 @@ fn read_dns(root: &mut Table<'_>, findings: &mut Findings<'_>) -> DnsSpec {
         listen: table.array(findings, "listen", "an array of addresses with ports", value::socket_address),
         workers: table.value(findings, "workers", |value| value::number(value, 0, 1024)),
         service: service::read(&mut table, findings),
+        encrypted: encrypted::read(&mut table, findings),
     };
     table.finish(findings);
     spec

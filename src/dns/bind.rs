@@ -1,10 +1,13 @@
 //! Binding: the addresses checked and taken, before anything is answered.
 
+use super::encrypted::Encrypted;
 use super::stats::Stats;
 use super::stream::{self, Room};
 use super::{Running, lane};
 use crate::answer::{Snapshot, Transport};
 use crate::holder;
+use crate::model::EncryptedListen;
+use crate::tls::Certificates;
 use arc_swap::ArcSwap;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io;
@@ -71,6 +74,8 @@ impl Server {
         let places = listen.iter().map(|address| Place::bind(*address, workers));
         Ok(Bound {
             places: places.collect::<Result<_, _>>()?,
+            workers,
+            encrypted: None,
         })
     }
 }
@@ -80,6 +85,10 @@ impl Server {
 pub struct Bound {
     /// One an address.
     places: Vec<Place>,
+    /// Lanes an address.
+    workers: usize,
+    /// The encrypted transports.
+    encrypted: Option<Encrypted>,
 }
 
 /// The sockets of one address.
@@ -121,6 +130,15 @@ impl Place {
 }
 
 impl Bound {
+    /// Takes the addresses of the encrypted transports too, and shows clients this certificate there.
+    ///
+    /// # Errors
+    /// When one cannot be had; none is kept then.
+    pub fn with_encrypted(mut self, listen: &EncryptedListen, certificates: Arc<Certificates>) -> Result<Bound, BindError> {
+        self.encrypted = Some(Encrypted::bind(listen, certificates, self.workers)?);
+        Ok(self)
+    }
+
     /// Where it will listen, ports filled in.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.places.iter().map(|place| place.address).collect()
@@ -136,8 +154,10 @@ impl Bound {
             is_stopping: Arc::new(AtomicBool::new(false)),
             lanes: Vec::new(),
             streams: Vec::new(),
+            encrypted_addresses: Vec::new(),
+            runtime: None,
         };
-        let mut listeners: Vec<Vec<std::net::TcpListener>> = Vec::new();
+        let mut tcp = Vec::new();
         for place in self.places {
             for socket in place.udp {
                 let socket = Arc::new(socket);
@@ -148,17 +168,14 @@ impl Bound {
                     stats: stats.lane(Transport::Udp),
                     is_stopping: running.is_stopping.clone(),
                 };
-                let thread = spawn(format!("udp-{}", running.lanes.len()), move || lane.run())?;
+                let thread = super::spawn(format!("udp-{}", running.lanes.len()), move || lane.run())?;
                 running.lanes.push((thread, socket));
             }
-            listeners.resize_with(listeners.len().max(place.tcp.len()), Vec::new);
-            for (of_lane, socket) in listeners.iter_mut().zip(place.tcp) {
-                of_lane.push(socket.into());
-            }
+            tcp.push(place.tcp);
         }
         let room = Room::new(connections_max(TCP_CONNECTIONS_MAX));
-        for (number, listeners) in listeners.into_iter().enumerate() {
-            let (lane, waker) = stream::Lane::new(stream::Parts {
+        for listeners in by_lane(tcp) {
+            running.start_stream_lane(stream::Parts {
                 listeners,
                 transport: Transport::Tcp,
                 tls: None,
@@ -166,23 +183,48 @@ impl Bound {
                 source: source.clone(),
                 stats: stats.lane(Transport::Tcp),
                 is_stopping: running.is_stopping.clone(),
-            })
-            .map_err(BindError::Start)?;
-            let thread = spawn(format!("tcp-{number}"), move || lane.run())?;
-            running.streams.push((thread, waker));
+            })?;
+        }
+        if let Some(encrypted) = self.encrypted {
+            encrypted.start(&mut running, &source, &stats)?;
         }
         Ok(running)
     }
 }
 
-/// Starts a lane's thread.
-fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<std::thread::JoinHandle<()>, BindError> {
-    std::thread::Builder::new().name(name).spawn(run).map_err(BindError::Start)
+/// From the listeners of each address to those of each lane.
+pub(super) fn by_lane(addresses: impl IntoIterator<Item = Vec<Socket>>) -> Vec<Vec<std::net::TcpListener>> {
+    let mut lanes: Vec<Vec<std::net::TcpListener>> = Vec::new();
+    for sockets in addresses {
+        lanes.resize_with(lanes.len().max(sockets.len()), Vec::new);
+        for (lane, socket) in lanes.iter_mut().zip(sockets) {
+            lane.push(socket.into());
+        }
+    }
+    lanes
+}
+
+/// Listeners of one address for TLS or HTTPS, one a lane; where port 0 was asked for, with the port found.
+pub(super) fn stream_listeners(asked: SocketAddr, lanes: usize) -> Result<(SocketAddr, Vec<Socket>), BindError> {
+    let failed = |source| error(asked, Transport::Tcp, source);
+    let first = tcp_socket(asked, false).map_err(failed)?;
+    let address = local_address(&first).unwrap_or(asked);
+    drop(first);
+    Ok((address, listeners(address, lanes).map_err(failed)?))
+}
+
+/// The socket of one address for QUIC.
+pub(super) fn quic_socket(asked: SocketAddr) -> Result<(SocketAddr, Socket), BindError> {
+    let failed = |source| error(asked, Transport::Udp, source);
+    let socket = udp_socket(asked, false).map_err(failed)?;
+    let _ = socket.set_recv_buffer_size(SOCKET_BUFFER_OCTETS);
+    let _ = socket.set_send_buffer_size(SOCKET_BUFFER_OCTETS);
+    Ok((local_address(&socket).unwrap_or(asked), socket))
 }
 
 /// How many connections there may be, if `wanted` are: the ledger, the probes and the API need descriptors too, so half of
 /// them stay theirs. The process' limit is raised as far as it may raise it itself.
-fn connections_max(wanted: usize) -> usize {
+pub(super) fn connections_max(wanted: usize) -> usize {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
         return wanted;

@@ -15,9 +15,13 @@
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod batch;
 mod bind;
+mod clerk;
 mod desk;
+mod encrypted;
+mod https;
 mod lane;
 mod limit;
+mod quic;
 mod stats;
 mod stream;
 
@@ -27,10 +31,15 @@ mod tests;
 pub use bind::{BindError, Bound, Server};
 pub use stats::{Counted, Stats};
 
+use crate::answer::Transport;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use tokio::sync::watch;
+
+/// How long `stop` waits for clients of QUIC and HTTPS that are still taking their answers.
+const STOP_GRACE: std::time::Duration = std::time::Duration::from_secs(3);
 
 /// A server that answers. Dropping it stops it too, without waiting for clients that are still taking their answers.
 #[derive(Debug)]
@@ -43,6 +52,10 @@ pub struct Running {
     lanes: Vec<(JoinHandle<()>, Arc<socket2::Socket>)>,
     /// The stream lanes, each with what wakes it.
     streams: Vec<(JoinHandle<()>, mio::Waker)>,
+    /// Where encrypted DNS is served.
+    encrypted_addresses: Vec<(Transport, SocketAddr)>,
+    /// What QUIC and HTTPS run on.
+    runtime: Option<Runtime>,
 }
 
 impl Running {
@@ -51,8 +64,16 @@ impl Running {
         &self.addresses
     }
 
+    /// Where encrypted DNS is served, ports filled in.
+    pub fn encrypted_addresses(&self) -> &[(Transport, SocketAddr)] {
+        &self.encrypted_addresses
+    }
+
     /// Stops taking queries, finishes those in hand and returns when all sockets are closed.
     pub async fn stop(mut self) {
+        if let Some(runtime) = &self.runtime {
+            runtime.stop().await;
+        }
         let stopped = tokio::task::spawn_blocking(move || {
             self.stop_lanes();
             for (thread, _) in self.streams.drain(..) {
@@ -62,6 +83,15 @@ impl Running {
         if stopped.await.is_err() {
             tracing::error!("stopping the DNS server failed");
         }
+    }
+
+    /// Starts a lane of TCP or TLS.
+    fn start_stream_lane(&mut self, parts: stream::Parts) -> Result<(), BindError> {
+        let name = format!("{}-{}", parts.transport.as_str(), self.streams.len());
+        let (lane, waker) = stream::Lane::new(parts).map_err(BindError::Start)?;
+        let thread = spawn(name, move || lane.run())?;
+        self.streams.push((thread, waker));
+        Ok(())
     }
 
     /// Wakes every lane and waits for those of UDP; a lane finishes its batch first, which takes microseconds.
@@ -84,7 +114,47 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         self.stop_lanes();
+        if let Some(runtime) = self.runtime.take() {
+            // Not waited for: that may not be done inside another runtime.
+            runtime.tokio.shutdown_background();
+        }
     }
+}
+
+/// A tokio runtime apart, and the word to stop for all that runs on it.
+#[derive(Debug)]
+struct Runtime {
+    /// The runtime; taken out at the end.
+    tokio: tokio::runtime::Runtime,
+    /// Told to whatever runs on it, each of which holds a receiver until it has ended.
+    stop: watch::Sender<bool>,
+}
+
+impl Runtime {
+    /// A runtime with so many threads.
+    fn new(name: &str, threads: usize) -> std::io::Result<Runtime> {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        Ok(Runtime {
+            tokio: builder.worker_threads(threads).thread_name(name).enable_all().build()?,
+            stop: watch::channel(false).0,
+        })
+    }
+
+    /// Tells when to stop.
+    fn stopping(&self) -> watch::Receiver<bool> {
+        self.stop.subscribe()
+    }
+
+    /// Has everything stop, and waits a little until it has.
+    async fn stop(&self) {
+        self.stop.send_replace(true);
+        let _ = tokio::time::timeout(STOP_GRACE, self.stop.closed()).await;
+    }
+}
+
+/// Starts a lane's thread.
+fn spawn(name: String, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, BindError> {
+    std::thread::Builder::new().name(name).spawn(run).map_err(BindError::Start)
 }
 
 /// Waits for a lane's thread.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -247,4 +248,30 @@ pub struct DnsListen {
     pub listen: Vec<SocketAddr>,
     /// UDP lanes; 0: one a core.
     pub workers: usize,
+    /// The encrypted transports, where there are any.
+    pub encrypted: Option<EncryptedListen>,
+}
+
+/// Where encrypted DNS is served, and with which certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EncryptedListen {
+    /// Addresses for DNS over TLS (RFC 7858).
+    pub tls: Vec<SocketAddr>,
+    /// Addresses for DNS over QUIC (RFC 9250).
+    pub quic: Vec<SocketAddr>,
+    /// Addresses for DNS over HTTPS (RFC 8484).
+    pub https: Vec<SocketAddr>,
+    /// The path of DNS over HTTPS.
+    pub https_path: String,
+    /// Certificate and key.
+    pub files: TlsFiles,
+}
+
+/// Files with a certificate and its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Certificate chain, PEM.
+    pub cert: PathBuf,
+    /// Private key, PEM.
+    pub key: PathBuf,
 }

@@ -17,7 +17,7 @@ mod prefix;
 mod probe;
 mod time;
 
-pub use app::{App, DnsListen, Endpoint, Failover, Fleet, Require, SteeredName, WhenAllDown};
+pub use app::{App, DnsListen, EncryptedListen, Endpoint, Failover, Fleet, Require, SteeredName, TlsFiles, WhenAllDown};
 pub use decision::{Answer, Decision, Reason};
 pub use diag::{Diagnostic, Location, Severity};
 pub use dns::{CLASS_IN, Rtype, TTL_MAX, rcode};

@@ -25,7 +25,7 @@ pub struct CheckOptions {
 /// When the output cannot be written.
 pub fn check(options: &CheckOptions, out: &mut dyn Write, err: &mut dyn Write) -> std::io::Result<bool> {
     let (findings, loaded) = match load(&options.config) {
-        Ok(loaded) => judge_api_files(loaded),
+        Ok(loaded) => judge_files(loaded),
         Err(findings) => (findings, None),
     };
     if options.json {
@@ -53,8 +53,8 @@ pub fn check(options: &CheckOptions, out: &mut dyn Write, err: &mut dyn Write) -
     Ok(true)
 }
 
-/// Looks inside the files of the API as a start does; what is wrong with them is an error, since the start would fail.
-fn judge_api_files(loaded: Loaded) -> (Vec<Diagnostic>, Option<Loaded>) {
+/// Looks inside the files of the API and of encrypted DNS as a start does; what is wrong with them is an error, since the start would fail.
+fn judge_files(loaded: Loaded) -> (Vec<Diagnostic>, Option<Loaded>) {
     let (api, places) = (&loaded.config.api, &loaded.places);
     let mut errors = Vec::new();
     if let Some(path) = &api.token_file
@@ -74,6 +74,15 @@ fn judge_api_files(loaded: Loaded) -> (Vec<Diagnostic>, Option<Loaded>) {
         let place = match fault.part {
             tls::Part::Certificate => Place::TlsCert,
             tls::Part::Key => Place::TlsKey,
+        };
+        errors.push(places.put(&place, Diagnostic::error(None, fault.to_string())));
+    }
+    if let Some(listen) = &loaded.config.dns.encrypted
+        && let Err(fault) = tls::read(&listen.files.cert, &listen.files.key)
+    {
+        let place = match fault.part {
+            tls::Part::Certificate => Place::DnsTlsCert,
+            tls::Part::Key => Place::DnsTlsKey,
         };
         errors.push(places.put(&place, Diagnostic::error(None, fault.to_string())));
     }

@@ -4,9 +4,10 @@ use super::boot::{self, Boot};
 use super::descriptors;
 use super::watcher;
 use crate::control::{self, Handle, Parts, Published, ReloadRequest, SubmitError, Surroundings};
-use crate::model::{Actor, Decision, Generation, Name, rcode};
+use crate::model::{Actor, Decision, EncryptedListen, Generation, Name, rcode};
 use crate::probe::{ProbeEvent, Prober};
 use crate::telemetry::{Clock, DnsCounters, Metrics};
+use crate::tls::Certificates;
 use crate::{api, dns};
 use anyhow::Context;
 use arc_swap::ArcSwap;
@@ -55,9 +56,13 @@ pub async fn serve_until(options: ServeOptions, ready: impl FnOnce()) -> anyhow:
     let lanes = Arc::new(ArcSwap::from_pointee(snapshot));
     let stats = Arc::new(dns::Stats::default());
     let bound = dns::Server::bind(&boot.config.dns.listen, boot.config.dns.workers).context("opening the DNS sockets")?;
+    let bound = with_encrypted(bound, boot.config.dns.encrypted.as_ref())?;
     let server = bound.start(lanes.clone(), stats.clone()).context("starting the DNS server")?;
     for address in server.addresses() {
         tracing::info!(%address, "answering DNS over UDP and TCP");
+    }
+    for (transport, address) in server.encrypted_addresses() {
+        tracing::info!(%address, transport = transport.as_str(), "answering encrypted DNS");
     }
 
     let metrics = Arc::new(Metrics::new().context("making the metrics")?);
@@ -106,6 +111,16 @@ pub async fn serve_until(options: ServeOptions, ready: impl FnOnce()) -> anyhow:
     server.stop().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Takes the sockets of the encrypted transports, with a certificate that follows its files.
+fn with_encrypted(bound: dns::Bound, listen: Option<&EncryptedListen>) -> anyhow::Result<dns::Bound> {
+    let Some(listen) = listen else { return Ok(bound) };
+    let certificates = Certificates::load(&listen.files.cert, &listen.files.key).context("reading the certificate of encrypted DNS")?;
+    certificates.follow();
+    bound
+        .with_encrypted(listen, certificates)
+        .context("opening the sockets of encrypted DNS")
 }
 
 /// What readers see before the writer's first publish.

@@ -24,8 +24,7 @@ mod desk;
 mod pipe;
 mod room;
 
-use room::Full;
-pub(in crate::dns) use room::Room;
+pub(in crate::dns) use room::{Full, Room, Seat};
 
 use super::stats::{Counted, LaneStats};
 use crate::answer::{Snapshot, Transport};

@@ -1,0 +1,226 @@
+//! One request and its response (RFC 8484 §4, §5; RFC 9110 for the status codes).
+//!
+//! | what is wrong | status |
+//! |---|---|
+//! | another path | 404 |
+//! | another method than GET, HEAD, POST | 405, with `Allow` |
+//! | GET without `dns`, or with two, or one that is no base64url (RFC 4648 §5, without padding) | 400 |
+//! | a message that is no query: less than a header, or a response | 400 |
+//! | a client that does not accept `application/dns-message` | 406 |
+//! | a body that does not come in time | 408 |
+//! | a body, or a query in the path, longer than any sound query | 413, 414 |
+//! | POST of another media type | 415 |
+//!
+//! Whatever DNS has to say, also FORMERR and REFUSED, is a 200 with a DNS message (RFC 8484 §4.2.1).
+
+use super::age;
+use crate::dns::clerk::Clerk;
+use crate::dns::lane::QUERY_OCTETS_MAX;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::{HeaderMap, Method, Request, StatusCode};
+use std::borrow::Cow;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// What is sent back.
+pub(super) type Response = hyper::Response<Full<Bytes>>;
+
+/// The media type of DNS messages (RFC 8484 §6).
+const DNS_MESSAGE: &str = "application/dns-message";
+/// Longest time for a body to arrive.
+const BODY_TIME_MAX: Duration = Duration::from_secs(5);
+/// Characters of the longest query in base64url.
+const ENCODED_MAX: usize = QUERY_OCTETS_MAX.div_ceil(3) * 4;
+
+/// Why a request is not answered with a DNS message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Fault(StatusCode, &'static str);
+
+/// Answers a request.
+pub(super) async fn exchange(clerk: &Clerk, path: &str, request: Request<Incoming>, peer: SocketAddr, local: Option<IpAddr>) -> Response {
+    let answer = match query_of(path, request).await {
+        Ok(query) => clerk
+            .answer(&query, peer, local)
+            .map_err(|_| Fault(StatusCode::BAD_REQUEST, "that is no DNS query")),
+        Err(fault) => Err(fault),
+    };
+    match answer {
+        Ok(answer) => whole(answer),
+        Err(fault) => refused(fault),
+    }
+}
+
+/// The DNS message of a request.
+async fn query_of(path: &str, request: Request<Incoming>) -> Result<Vec<u8>, Fault> {
+    if request.uri().path() != path {
+        return Err(Fault(StatusCode::NOT_FOUND, "there is nothing here"));
+    }
+    let is_post = match *request.method() {
+        Method::GET | Method::HEAD => false,
+        Method::POST => true,
+        _ => return Err(Fault(StatusCode::METHOD_NOT_ALLOWED, "GET or POST")),
+    };
+    if !accepts(request.headers()) {
+        return Err(Fault(StatusCode::NOT_ACCEPTABLE, "there is only application/dns-message"));
+    }
+    if !is_post {
+        return query_in(request.uri().query().unwrap_or_default());
+    }
+    let media_type = request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    if !is_media_type(media_type, &[DNS_MESSAGE]) {
+        return Err(Fault(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "the body must be application/dns-message",
+        ));
+    }
+    let body = timeout(BODY_TIME_MAX, Limited::new(request.into_body(), QUERY_OCTETS_MAX).collect());
+    match body.await {
+        Ok(Ok(body)) => Ok(body.to_bytes().to_vec()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Fault(StatusCode::PAYLOAD_TOO_LARGE, "no query is that long")),
+        Ok(Err(_)) => Err(Fault(StatusCode::BAD_REQUEST, "the body broke off")),
+        Err(_) => Err(Fault(StatusCode::REQUEST_TIMEOUT, "the body takes too long")),
+    }
+}
+
+/// The DNS message in the query of a URI: the variable `dns` (RFC 8484 §4.1). Others are left alone.
+fn query_in(query: &str) -> Result<Vec<u8>, Fault> {
+    const BAD: Fault = Fault(
+        StatusCode::BAD_REQUEST,
+        "one `dns` with a query in base64url, without padding, is needed",
+    );
+    let mut found = query.split('&').filter_map(|pair| pair.strip_prefix("dns="));
+    let (Some(encoded), None) = (found.next(), found.next()) else {
+        return Err(BAD);
+    };
+    if encoded.len() > ENCODED_MAX {
+        return Err(Fault(StatusCode::URI_TOO_LONG, "no query is that long"));
+    }
+    decode(encoded.as_bytes()).ok_or(BAD)
+}
+
+/// Reads base64url without padding (RFC 4648 §5); the bits left over must be 0 (§3.5), so that one query has one URI.
+fn decode(encoded: &[u8]) -> Option<Vec<u8>> {
+    let mut octets = Vec::with_capacity(encoded.len() / 4 * 3 + 2);
+    for group in encoded.chunks(4) {
+        let mut bits: u32 = 0;
+        for character in group {
+            let value = match character {
+                b'A'..=b'Z' => character - b'A',
+                b'a'..=b'z' => character - b'a' + 26,
+                b'0'..=b'9' => character - b'0' + 52,
+                b'-' => 62,
+                b'_' => 63,
+                _ => return None,
+            };
+            bits = bits << 6 | u32::from(value);
+        }
+        let whole = match group.len() {
+            4 => 3,
+            3 => 2,
+            2 => 1,
+            _ => return None, // 6 bits are no octet
+        };
+        let bits = bits << (6 * (4 - group.len()));
+        let [_, group @ ..] = bits.to_be_bytes();
+        let (kept, left) = group.split_at_checked(whole)?;
+        if left.iter().any(|octet| *octet != 0) {
+            return None;
+        }
+        octets.extend_from_slice(kept);
+    }
+    Some(octets)
+}
+
+/// Whether the client takes what there is; who says nothing takes everything (RFC 9110 §12.5.1).
+fn accepts(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(ACCEPT).iter().peekable();
+    if values.peek().is_none() {
+        return true;
+    }
+    let mut ranges = values.flat_map(|value| value.as_bytes().split(|octet| *octet == b','));
+    ranges.any(|range| is_media_type(range, &[DNS_MESSAGE, "application/*", "*/*"]))
+}
+
+/// Whether a media type, its parameters left off, is one of some.
+fn is_media_type(text: &[u8], wanted: &[&str]) -> bool {
+    let text = text.split(|octet| *octet == b';').next().unwrap_or_default().trim_ascii();
+    wanted.iter().any(|wanted| text.eq_ignore_ascii_case(wanted.as_bytes()))
+}
+
+/// A DNS message, and how long it may be kept (RFC 8484 §5.1).
+fn whole(answer: Bytes) -> Response {
+    let age = match age::seconds(&answer) {
+        Some(seconds) => Cow::from(format!("max-age={seconds}")),
+        None => Cow::from("no-store"),
+    };
+    let mut response = Response::new(Full::new(answer));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(DNS_MESSAGE));
+    if let Ok(age) = HeaderValue::from_str(&age) {
+        headers.insert(CACHE_CONTROL, age);
+    }
+    response
+}
+
+/// What is wrong, for people.
+fn refused(Fault(status, why): Fault) -> Response {
+    let mut response = Response::new(Full::new(Bytes::from(format!("{why}\n"))));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64url_is_read_strictly() {
+        // RFC 4648 §10, without padding.
+        for (encoded, octets) in [("", ""), ("Zg", "f"), ("Zm8", "fo"), ("Zm9v", "foo"), ("Zm9vYmE", "fooba")] {
+            assert_eq!(decode(encoded.as_bytes()).as_deref(), Some(octets.as_bytes()), "{encoded}");
+        }
+        assert_eq!(decode(b"-_8").as_deref(), Some(&[0xfb, 0xff][..]));
+        for wrong in ["Z", "Zg==", "Zh", "Zm9v+", "Zm 9v", "Zm9vYm/", "Zm9vY"] {
+            assert_eq!(decode(wrong.as_bytes()), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_query_is_the_one_dns_variable() {
+        assert_eq!(query_in("dns=Zm8").as_deref(), Ok(&b"fo"[..]));
+        assert_eq!(query_in("ct&dns=Zm8&x=1").as_deref(), Ok(&b"fo"[..]));
+        for query in ["", "dn=Zm8", "xdns=Zm8", "dns=Zm8&dns=Zm8", "dns=Zm8="] {
+            assert_eq!(query_in(query).unwrap_err().0, StatusCode::BAD_REQUEST, "{query}");
+        }
+        let long = format!("dns={}", "A".repeat(ENCODED_MAX + 1));
+        assert_eq!(query_in(&long).unwrap_err().0, StatusCode::URI_TOO_LONG);
+    }
+
+    #[test]
+    fn media_types_are_compared_without_parameters_and_case() {
+        let accept = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(ACCEPT, HeaderValue::from_static(value));
+            }
+            accepts(&headers)
+        };
+        assert!(accept(&[]));
+        assert!(accept(&["application/dns-message"]));
+        assert!(accept(&["text/html, Application/DNS-Message;q=0.9"]));
+        assert!(accept(&["text/html", "*/*"]));
+        assert!(!accept(&["text/html, application/json"]));
+        assert!(is_media_type(b"application/dns-message; charset=x", &[DNS_MESSAGE]));
+        assert!(!is_media_type(b"", &[DNS_MESSAGE]));
+    }
+}
