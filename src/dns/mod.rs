@@ -1,16 +1,17 @@
-//! Sockets: UDP lanes and TCP, which hand bytes to `answer::respond` and its bytes back.
+//! Sockets: UDP, TCP, TLS, QUIC and HTTPS, which hand bytes to `answer::respond` and its bytes back.
 //!
 //! A *lane* is anything that hands frames to `respond` by way of a `desk::Desk`: here a thread with one UDP socket. Each listen
 //! address gets as many lanes as there are workers, their sockets joined by `SO_REUSEPORT`, so that the
 //! kernel spreads clients over them. A lane loads the snapshot once a batch, counts in its own memory and
-//! never takes a lock for a query. TCP has lanes of its own (`stream`), so that no abuse of it is felt by UDP.
+//! never takes a lock for a query. TCP has lanes of its own (`stream`), so that no abuse of it is felt by UDP,
+//! and DNS over TLS has others. DNS over QUIC (`quic`) and HTTPS (`https`) run on a tokio runtime apart.
 //!
 //! At start each address is first bound once without `SO_REUSEPORT`: otherwise a second server on the
 //! same port would go unnoticed and take half of the queries.
 //!
 //! Deliberately absent: what is answered (`answer`), socket activation.
 //!
-//! RFCs: 1035 §4.2, 6891, 7766.
+//! RFCs: 1035 §4.2, 6891, 7766, 7828, 7858, 8484, 9250.
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod batch;

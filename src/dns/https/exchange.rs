@@ -17,9 +17,10 @@ use super::age;
 use crate::dns::clerk::Clerk;
 use crate::dns::lane::QUERY_OCTETS_MAX;
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Request, StatusCode};
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
@@ -33,6 +34,8 @@ pub(super) type Response = hyper::Response<Full<Bytes>>;
 const DNS_MESSAGE: &str = "application/dns-message";
 /// Longest time for a body to arrive.
 const BODY_TIME_MAX: Duration = Duration::from_secs(5);
+/// Octets of a body that are read, most of them for nothing.
+const BODY_OCTETS_MAX: usize = 128 * 1024;
 /// Characters of the longest query in base64url.
 const ENCODED_MAX: usize = QUERY_OCTETS_MAX.div_ceil(3) * 4;
 
@@ -42,47 +45,76 @@ struct Fault(StatusCode, &'static str);
 
 /// Answers a request.
 pub(super) async fn exchange(clerk: &Clerk, path: &str, request: Request<Incoming>, peer: SocketAddr, local: Option<IpAddr>) -> Response {
-    let answer = match query_of(path, request).await {
-        Ok(query) => clerk
-            .answer(&query, peer, local)
-            .map_err(|_| Fault(StatusCode::BAD_REQUEST, "that is no DNS query")),
+    let (head, body) = request.into_parts();
+    let wanted = query_of(path, &head);
+    // A body that is of no use is read too: curl, for one, takes an answer before the end of its request for a fault.
+    let body = timeout(BODY_TIME_MAX, read(body)).await;
+    let query = match wanted {
+        Ok(Wanted::Body) => body.unwrap_or(Err(Fault(StatusCode::REQUEST_TIMEOUT, "the body takes too long"))),
+        Ok(Wanted::Query(query)) => Ok(query),
         Err(fault) => Err(fault),
     };
+    let answer = query.and_then(|query| {
+        let answer = clerk.answer(&query, peer, local);
+        answer.map_err(|_| Fault(StatusCode::BAD_REQUEST, "that is no DNS query"))
+    });
     match answer {
         Ok(answer) => whole(answer),
         Err(fault) => refused(fault),
     }
 }
 
-/// The DNS message of a request.
-async fn query_of(path: &str, request: Request<Incoming>) -> Result<Vec<u8>, Fault> {
-    if request.uri().path() != path {
+/// Where the DNS message of a request is.
+enum Wanted {
+    /// In the URI; this is it.
+    Query(Vec<u8>),
+    /// In the body.
+    Body,
+}
+
+/// The DNS message of a request, or that its body is one.
+fn query_of(path: &str, head: &Parts) -> Result<Wanted, Fault> {
+    if head.uri.path() != path {
         return Err(Fault(StatusCode::NOT_FOUND, "there is nothing here"));
     }
-    let is_post = match *request.method() {
+    let is_post = match head.method {
         Method::GET | Method::HEAD => false,
         Method::POST => true,
         _ => return Err(Fault(StatusCode::METHOD_NOT_ALLOWED, "GET or POST")),
     };
-    if !accepts(request.headers()) {
+    if !accepts(&head.headers) {
         return Err(Fault(StatusCode::NOT_ACCEPTABLE, "there is only application/dns-message"));
     }
     if !is_post {
-        return query_in(request.uri().query().unwrap_or_default());
+        return query_in(head.uri.query().unwrap_or_default()).map(Wanted::Query);
     }
-    let media_type = request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    let media_type = head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     if !is_media_type(media_type, &[DNS_MESSAGE]) {
         return Err(Fault(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "the body must be application/dns-message",
         ));
     }
-    let body = timeout(BODY_TIME_MAX, Limited::new(request.into_body(), QUERY_OCTETS_MAX).collect());
-    match body.await {
-        Ok(Ok(body)) => Ok(body.to_bytes().to_vec()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Fault(StatusCode::PAYLOAD_TOO_LARGE, "no query is that long")),
-        Ok(Err(_)) => Err(Fault(StatusCode::BAD_REQUEST, "the body broke off")),
-        Err(_) => Err(Fault(StatusCode::REQUEST_TIMEOUT, "the body takes too long")),
+    Ok(Wanted::Body)
+}
+
+/// Reads a body. Of one that is too long no more is kept, and what comes after [`BODY_OCTETS_MAX`] is left unread.
+async fn read(mut body: Incoming) -> Result<Vec<u8>, Fault> {
+    let (mut kept, mut octets) = (Vec::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Fault(StatusCode::BAD_REQUEST, "the body broke off"))?;
+        let data = frame.into_data().unwrap_or_default();
+        octets += data.len();
+        if octets <= QUERY_OCTETS_MAX {
+            kept.extend_from_slice(&data);
+        }
+        if octets > BODY_OCTETS_MAX {
+            break;
+        }
+    }
+    match octets > QUERY_OCTETS_MAX {
+        true => Err(Fault(StatusCode::PAYLOAD_TOO_LARGE, "no query is that long")),
+        false => Ok(kept),
     }
 }
 
