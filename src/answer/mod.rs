@@ -33,6 +33,7 @@
 mod build;
 mod cookie;
 mod follow;
+pub mod fuzz;
 mod index;
 mod message;
 mod note;
@@ -45,7 +46,7 @@ mod steered;
 pub use cookie::CookieSecrets;
 pub use index::{Service, Settings, Snapshot};
 pub use opt::PADDED_OCTETS;
-pub use respond::{fuzz_respond, respond, respond_shortly};
+pub use respond::{respond, respond_shortly};
 pub use steered::{SteeredId, SteeredInput, SteeredNames};
 
 use note::NoteRef;

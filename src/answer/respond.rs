@@ -5,7 +5,7 @@ use super::index::Snapshot;
 use super::message::{Message, write_header};
 use super::opt::Opt;
 use super::query::{HEADER_OCTETS, Header, OPCODE_NOTIFY, OPCODE_QUERY, Query, UDP_OCTETS_MIN};
-use super::{Ctx, DropReason, NoteRef, Out, Outcome, Reply, Transport, UDP_OCTETS_MAX, note};
+use super::{Ctx, DropReason, NoteRef, Out, Outcome, Reply, Transport, note};
 use crate::model::{CLASS_IN, Rtype, rcode};
 
 /// Class ANY, which only questions can have (RFC 1035 §3.2.5).
@@ -137,42 +137,4 @@ fn bare(query: &[u8], rcode: u8, out: &mut Out<'_>) -> Outcome {
         rcode,
         ..Reply::ERROR
     })
-}
-
-/// Body of the packet fuzzer: whatever comes in, the outcome keeps the promises that a caller relies on.
-///
-/// # Panics
-/// When one is broken.
-pub fn fuzz_respond(snapshot: &Snapshot, packet: &[u8]) {
-    let mut buffer = vec![0xaa; super::STREAM_OCTETS_MAX];
-    for transport in Transport::ALL {
-        let ctx = Ctx {
-            peer: std::net::SocketAddr::from(([127, 0, 0, 1], 5353)),
-            local: None,
-            transport,
-            size_max: if transport == Transport::Udp {
-                UDP_OCTETS_MAX
-            } else {
-                super::STREAM_OCTETS_MAX
-            },
-            wall_seconds: 0,
-            rotation: 7,
-            keepalive_tenths: Some(100),
-            cookies: Some(super::CookieSecrets::new([1; 16], None)),
-        };
-        let short = respond_shortly(packet, &ctx, &mut Out::new(&mut buffer));
-        let short_octets = if let Outcome::Reply(reply) = short { reply.len } else { 0 };
-        assert!(short_octets <= packet.len() + 2 * 32, "a short response is short");
-        match respond(snapshot, packet, &ctx, &mut Out::new(&mut buffer)) {
-            Outcome::Drop(DropReason::Short) => assert!(packet.len() < HEADER_OCTETS),
-            Outcome::Drop(DropReason::Response) => assert!(packet.get(2).is_some_and(|flags| flags & 0x80 != 0)),
-            Outcome::Drop(DropReason::NoRoom) => panic!("the buffer is large enough"),
-            Outcome::Reply(reply) => {
-                assert!(reply.len >= HEADER_OCTETS && reply.len <= ctx.size_max);
-                assert_eq!(buffer.get(..2), packet.get(..2), "the ID is echoed");
-                assert!(buffer.get(2).is_some_and(|flags| flags & 0x80 != 0), "QR is set");
-                assert_eq!(buffer.get(3).map(|flags| flags & 0x0f), Some(reply.rcode & 0x0f));
-            }
-        }
-    }
 }
