@@ -8,7 +8,7 @@ use super::cookie::CookieSecrets;
 use super::piece::{Fix, PieceRef, WrittenName};
 use super::query::LowerName;
 use super::steered::{Slot, Slots, SteeredId, SteeredInput, SteeredNames};
-use crate::model::{Name, PrefixSet, RateLimit};
+use crate::model::{Decision, Name, PrefixSet, RateLimit};
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 use std::hash::{BuildHasher, Hasher};
@@ -71,6 +71,22 @@ impl Snapshot {
     /// What the node adds; the same `Arc` in every snapshot that came from one [`Snapshot::build`].
     pub fn service(&self) -> &Arc<Service> {
         &self.service
+    }
+
+    /// The snapshot with other decisions on names whose regions answer as before: what health and roles change. Costs what
+    /// changed; names that are not steered here are passed over.
+    pub fn decided<'d>(&self, decisions: impl IntoIterator<Item = &'d Arc<Decision>>) -> Snapshot {
+        let mut slots = self.slots.clone();
+        for decision in decisions {
+            if let Some(id) = self.world.steered.id(&decision.name) {
+                slots.decide(id, decision);
+            }
+        }
+        Snapshot {
+            world: self.world.clone(),
+            slots,
+            service: self.service.clone(),
+        }
     }
 
     /// RRsets served: those of the zone files and those that the steered names have in any region.

@@ -8,6 +8,7 @@ use super::note::{self, NoteRef};
 use super::piece::{Piece, PieceWriter, WrittenName};
 use super::query::LowerName;
 use crate::model::{Answer, Decision, Name, RegionId, Rtype};
+use foldhash::fast::FixedState;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -48,8 +49,8 @@ pub struct SteeredInput {
 pub struct SteeredNames {
     /// By id.
     names: Vec<(Name, Box<[RegionId]>)>,
-    /// The way back.
-    ids: HashMap<Name, SteeredId>,
+    /// The way back. The names are the config's own, so nobody outside can aim for collisions.
+    ids: HashMap<Name, SteeredId, FixedState>,
 }
 
 impl SteeredNames {
@@ -213,27 +214,27 @@ impl Slot {
             answer: answer.clone(),
             laid: Arc::new(Laid::new(&input.name, answer, input.ttl)),
         });
-        Slot::decided(regions.collect(), input)
+        Slot::decided(regions.collect(), (input.ttl, input.is_probed), &input.decision)
     }
 
-    /// The slot with this decision, given every region's answer.
-    fn decided(regions: Arc<[RegionAnswer]>, input: &SteeredInput) -> Slot {
-        let decision = &input.decision;
-        let full = regions
-            .iter()
-            .find(|one| one.answer == decision.answer && decision.ttl == input.ttl);
-        let now = match full {
-            Some(full) => full.laid.clone(),
-            None => Arc::new(Laid::new(&input.name, &decision.answer, decision.ttl)),
-        };
+    /// The slot with this decision, given every region's answer, the name's TTL and whether it is probed.
+    fn decided(regions: Arc<[RegionAnswer]>, (ttl, is_probed): (u32, bool), decision: &Decision) -> Slot {
         let region = decision.region.as_ref();
         let index = region.and_then(|region| regions.iter().position(|one| one.region == *region));
+        // The answer of the region that is answered, nearly always: a switch changes a pointer.
+        let of_region = index.and_then(|index| regions.get(index));
+        let full = of_region.into_iter().chain(regions.iter());
+        let full = full.into_iter().find(|one| one.answer == decision.answer && decision.ttl == ttl);
+        let now = match full {
+            Some(full) => full.laid.clone(),
+            None => Arc::new(Laid::new(&decision.name, &decision.answer, decision.ttl)),
+        };
         Slot {
-            ttl: input.ttl,
+            ttl,
             now,
             region: index.and_then(|index| u16::try_from(index).ok()),
-            note: note::on(decision.reason, input.is_probed),
-            is_probed: input.is_probed,
+            note: note::on(decision.reason, is_probed),
+            is_probed,
             regions,
         }
     }
@@ -245,7 +246,7 @@ impl Slot {
             pairs.all(|(mine, (region, answer))| mine.region == *region && mine.answer == *answer)
         };
         if same {
-            Slot::decided(self.regions.clone(), input)
+            Slot::decided(self.regions.clone(), (input.ttl, input.is_probed), &input.decision)
         } else {
             Slot::new(input)
         }
@@ -287,12 +288,24 @@ impl Slots {
 
     /// Changes one slot, copying the way to it where other snapshots share it.
     pub(super) fn change(&mut self, id: SteeredId, input: &SteeredInput) {
-        let (branch, chunk, slot) = Slots::path(id);
-        let branch = self.0.get_mut(branch).map(Arc::make_mut);
-        let chunk = branch.and_then(|branch| branch.0.get_mut(chunk)).map(Arc::make_mut);
-        if let Some(slot) = chunk.and_then(|chunk| chunk.0.get_mut(slot)) {
+        if let Some(slot) = self.get_mut(id) {
             *slot = slot.changed(input);
         }
+    }
+
+    /// Changes what one slot answers now, as [`Slots::change`] does.
+    pub(super) fn decide(&mut self, id: SteeredId, decision: &Decision) {
+        if let Some(slot) = self.get_mut(id) {
+            *slot = Slot::decided(slot.regions.clone(), (slot.ttl, slot.is_probed), decision);
+        }
+    }
+
+    /// A slot to change: its chunk and branch are this snapshot's own afterwards.
+    fn get_mut(&mut self, id: SteeredId) -> Option<&mut Slot> {
+        let (branch, chunk, slot) = Slots::path(id);
+        let branch = self.0.get_mut(branch).map(Arc::make_mut)?;
+        let chunk = branch.0.get_mut(chunk).map(Arc::make_mut)?;
+        chunk.0.get_mut(slot)
     }
 
     /// RRsets of all steered names.

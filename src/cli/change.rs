@@ -3,12 +3,10 @@
 use super::args::{DrainArgs, EvacuateArgs, ProposalArgs, SwitchArgs, Why};
 use super::client::{Client, request_id, segment};
 use super::outcome::{Failure, Outcome, complain, say};
-use super::read::{all_names, path_of};
+use super::read::path_of;
 use super::{accept, explain_error, render, say_json};
 use serde_json::{Map, Value};
 
-/// Most names whose new answers are asked for one by one after a change; beyond that all are fetched in pages.
-const SINGLE_NAMES_MAX: usize = 8;
 /// Most names whose new answers are printed after a change.
 const NAMES_SHOWN_MAX: usize = 100;
 
@@ -120,27 +118,14 @@ async fn tell_effect(client: &Client, seq: u64) -> Outcome {
     };
     say(&format!("recorded  {}\n", render::sentence(body)))?;
     let names = render::body_names(body);
-    let items = if names.len() <= SINGLE_NAMES_MAX {
-        let mut items = Vec::new();
-        for name in &names {
-            items.push(accept(client.get(&path_of(name, "")).await?)?);
-        }
-        items
-    } else {
-        let wanted: std::collections::BTreeSet<String> = names.into_iter().collect();
-        all_names(client)
-            .await?
-            .into_iter()
-            .filter(|item| wanted.contains(&render::text(item, "name")))
-            .collect()
-    };
     // Marks and rejections change no answer that resolvers could have kept.
     let moved = body.get("move").is_some() || !render::list(body, "moves").is_empty();
-    for item in items.iter().take(NAMES_SHOWN_MAX) {
-        say(&render::now_answered(item, moved))?;
+    // One by one over a kept connection: nobody waits for a list of a hundred thousand names to read a hundred lines.
+    for name in names.iter().take(NAMES_SHOWN_MAX) {
+        say(&render::now_answered(&accept(client.get(&path_of(name, "")).await?)?, moved))?;
     }
-    if items.len() > NAMES_SHOWN_MAX {
-        say(&format!("and {} more (pointsman status)\n", items.len() - NAMES_SHOWN_MAX))?;
+    if names.len() > NAMES_SHOWN_MAX {
+        say(&format!("and {} more (pointsman status)\n", names.len() - NAMES_SHOWN_MAX))?;
     }
     Ok(())
 }

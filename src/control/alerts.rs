@@ -6,6 +6,7 @@
 use super::types::{Alert, AlertKey};
 use crate::model::{Name, Wall};
 use crate::steering::{self, AlertKind};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// An alert that began or ended.
@@ -21,6 +22,8 @@ pub(super) struct Turn {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Alerts {
     current: imbl::OrdMap<AlertKey, Arc<Alert>>,
+    /// The kinds that last for each name, a bit each: most names have none, and are passed over without a search a kind.
+    kinds: HashMap<Name, u32>,
 }
 
 impl Alerts {
@@ -33,16 +36,11 @@ impl Alerts {
     /// can be looked at again: it ends with the next change that needs none.
     pub fn set_for_name(&mut self, name: &Name, wanted: Vec<steering::Alert>, wall: Wall) -> Vec<Turn> {
         let mut turns = Vec::new();
-        let gone: Vec<AlertKey> = AlertKind::ALL
-            .iter()
-            .filter(|kind| **kind != AlertKind::OverrideUsed && !wanted.iter().any(|alert| alert.kind == **kind))
-            .map(|kind| AlertKey {
-                alert: *kind,
-                name: Some(name.clone()),
-            })
-            .filter(|key| self.current.contains_key(key))
-            .collect();
-        turns.extend(gone.iter().filter_map(|key| self.end(key)));
+        for key in self.lasting(name) {
+            if key.alert != AlertKind::OverrideUsed && !wanted.iter().any(|alert| alert.kind == key.alert) {
+                turns.extend(self.end(&key));
+            }
+        }
         for steering::Alert { kind, message } in wanted {
             turns.extend(self.raise(
                 AlertKey {
@@ -58,11 +56,22 @@ impl Alerts {
 
     /// Ends every alert about a name that is gone.
     pub fn clear_name(&mut self, name: &Name) -> Vec<Turn> {
-        let key = |alert| AlertKey {
-            alert,
-            name: Some(name.clone()),
+        let keys = self.lasting(name);
+        keys.iter().filter_map(|key| self.end(key)).collect()
+    }
+
+    /// The alerts that last for a name, in the order of the kinds.
+    fn lasting(&self, name: &Name) -> Vec<AlertKey> {
+        let Some(kinds) = self.kinds.get(name) else {
+            return Vec::new();
         };
-        AlertKind::ALL.iter().filter_map(|kind| self.end(&key(*kind))).collect()
+        let lasting = AlertKind::ALL.iter().filter(|kind| kinds & bit(**kind) != 0);
+        lasting
+            .map(|kind| AlertKey {
+                alert: *kind,
+                name: Some(name.clone()),
+            })
+            .collect()
     }
 
     /// Raises an alert, or gives one that lasts its new message (which is no turn).
@@ -73,14 +82,31 @@ impl Alerts {
             message,
             since: since.unwrap_or(wall),
         });
+        if let Some(name) = &key.name {
+            *self.kinds.entry(name.clone()).or_default() |= bit(key.alert);
+        }
         self.current.insert(key, alert.clone());
         since.is_none().then_some(Turn { alert, raised: true })
     }
 
     /// Ends an alert, if it lasts.
     pub fn end(&mut self, key: &AlertKey) -> Option<Turn> {
-        self.current.remove(key).map(|alert| Turn { alert, raised: false })
+        let alert = self.current.remove(key)?;
+        if let Some(name) = &key.name
+            && let Some(kinds) = self.kinds.get_mut(name)
+        {
+            *kinds &= !bit(key.alert);
+            if *kinds == 0 {
+                self.kinds.remove(name);
+            }
+        }
+        Some(Turn { alert, raised: false })
     }
+}
+
+/// The bit of a kind; there are fewer than 32.
+fn bit(kind: AlertKind) -> u32 {
+    1 << (kind as u32)
 }
 
 #[cfg(test)]

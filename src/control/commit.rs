@@ -5,20 +5,21 @@
 //! but this file replaces the state.
 
 use super::publish::Moment;
+use super::publish::Prepared;
 use super::reload::{self, Candidate};
 use super::types::{AlertKey, Happening, Receipt, ReloadRequest, Serving, SubmitError, bounded};
-use super::writer::{BATCH_MAX, InFlight, Message, RETRY, Reply, Waiter, Writer};
+use super::writer::{BATCH_MAX, InFlight, LOGGED_MAX, Message, RETRY, Reply, Waiter, Writer};
 use crate::ledger;
 use crate::ledger::Hash;
 use crate::model::{Body, Decision, Diagnostic, Draft, Fleet, Gate, Generation, HealthSource, Name, Now, Seq};
-use crate::role::{self, Request};
+use crate::role::{self, Judged, Request};
 use crate::steering::{self, AlertKind};
 use crate::store::StoreError;
-use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// What a command came to, before anything is durable.
-type Drafted = Result<Vec<Draft>, SubmitError>;
+type Drafted = Result<Judged, SubmitError>;
 
 /// The last entry of a command, none where nothing changes, or why not.
 type Recorded = Result<Option<(Seq, Hash)>, SubmitError>;
@@ -34,12 +35,20 @@ struct Batch {
 impl Batch {
     /// Adds drafts as the next entries, all or none; gives the number of the last entry.
     fn add(&mut self, drafts: Vec<Draft>, now: Now) -> Recorded {
-        let (mut next, mut head, mut sealed) = (self.next.clone(), self.head, Vec::new());
-        for draft in drafts {
-            let seq = next.seq().next();
+        let mut after = self.next.clone();
+        for draft in &drafts {
+            after.apply(after.seq().next(), now, draft);
+        }
+        self.add_judged(Judged { drafts, after }, now)
+    }
+
+    /// The same, for drafts that come with the state after them.
+    fn add_judged(&mut self, judged: Judged, now: Now) -> Recorded {
+        let (mut seq, mut head, mut sealed) = (self.next.seq(), self.head, Vec::new());
+        for draft in judged.drafts {
+            seq = seq.next();
             let (line, hash) = ledger::encode(seq, now.wall, &draft, head)
                 .map_err(|error| SubmitError::Unavailable(format!("the change cannot be recorded: {error}")))?;
-            next.apply(seq, now, &draft);
             sealed.push((
                 Arc::new(ledger::Entry {
                     seq,
@@ -57,7 +66,8 @@ impl Batch {
             self.lines.extend_from_slice(&line);
             self.entries.push(entry);
         }
-        self.next = next;
+        debug_assert_eq!(judged.after.seq(), seq, "the state is that after the last draft");
+        self.next = judged.after;
         self.head = head;
         Ok(last)
     }
@@ -128,12 +138,12 @@ impl Writer {
 
     /// Handles a command that was not given before; what its receipt warns of beside it.
     fn draft_new(&mut self, batch: &mut Batch, request: &Request, now: Now) -> (Recorded, Vec<Diagnostic>) {
-        let drafts = match self.drafts_of(&batch.next, request, now) {
-            Ok(drafts) => drafts,
+        let judged = match self.drafts_of(&batch.next, request, now) {
+            Ok(judged) => judged,
             Err(error) => return (Err(error), Vec::new()),
         };
-        let warnings = warnings_of(&drafts, &self.config.fleet, &self.health, now);
-        (batch.add(drafts, now), warnings)
+        let warnings = warnings_of(&judged.drafts, &self.config.fleet, &self.health, now);
+        (batch.add_judged(judged, now), warnings)
     }
 
     /// What a request with this id was answered before, also before a restart: the same request is answered so again, another
@@ -160,7 +170,7 @@ impl Writer {
                 "this node only answers and takes no change: {why}"
             )));
         }
-        role::handle(state, &self.config.fleet, &self.health, now, request).map_err(SubmitError::Denied)
+        role::judge(state, &self.config.fleet, &self.health, now, request).map_err(SubmitError::Denied)
     }
 
     /// Judges a loaded config; on yes its entries are in the batch.
@@ -247,14 +257,21 @@ impl Writer {
     fn send_append(&mut self, batch: Batch, waiters: Vec<Waiter>, candidate: Option<Box<Candidate>>) {
         match &self.appender {
             Some(appender) if !batch.entries.is_empty() => {
-                let done = appender.append(batch.lines);
+                // First what the entries will change, so that nothing is left to compute once they are durable.
+                let names = self.affected(&batch.entries);
+                let prepared = candidate.is_none().then(|| {
+                    let (fleet, now) = (&self.config.fleet, self.clock.now());
+                    self.publisher.prepare(&names, fleet, &batch.next, &self.health, now)
+                });
                 self.in_flight = Some(InFlight {
-                    done,
+                    done: appender.append(batch.lines),
                     next: batch.next,
                     head: batch.head,
                     entries: batch.entries,
                     waiters,
                     candidate,
+                    names,
+                    prepared,
                 });
             }
             _ => self.reply_all(waiters),
@@ -262,14 +279,13 @@ impl Writer {
     }
 
     /// The append ended: in force and told, or nothing happened and told so.
-    pub(super) fn finish_append(&mut self, done: Result<(), StoreError>) {
+    pub(super) fn finish_append(&mut self, done: Result<Instant, StoreError>) {
         let Some(flight) = self.in_flight.take() else { return };
         let now = self.clock.now();
         match done {
-            Ok(()) => {
+            Ok(durable_at) => {
                 self.retry_at = None;
-                self.node_alert(AlertKind::CannotRecord, None);
-                self.take_entries(flight, now);
+                self.take_entries(flight, durable_at, now);
             }
             Err(error) => self.fail_append(flight, &error, now),
         }
@@ -294,28 +310,59 @@ impl Writer {
             };
             self.reply(Waiter { outcome, ..waiter });
         }
-        let touched = self.affected(&flight.entries);
-        self.touch(touched.iter());
+        self.touch(flight.names.iter());
     }
 
-    /// Durable: the entries come into force, readers see them, then the operators are told.
-    fn take_entries(&mut self, flight: InFlight, now: Now) {
-        self.state = flight.next;
-        self.head = flight.head;
-        self.remember(&flight.entries);
-        let names = match flight.candidate {
-            Some(candidate) => {
-                self.install(*candidate);
-                self.config.fleet.names.keys().cloned().collect()
-            }
-            None => self.affected(&flight.entries),
-        };
+    /// Durable: the entries come into force, readers see them, then the operators are told, then whoever watches.
+    fn take_entries(&mut self, flight: InFlight, durable_at: Instant, now: Now) {
+        let InFlight {
+            next,
+            head,
+            entries,
+            waiters,
+            candidate,
+            mut names,
+            prepared,
+            ..
+        } = flight;
+        self.state = next;
+        self.head = head;
+        if let Some(candidate) = candidate {
+            self.install(*candidate);
+            names = self.config.fleet.names.keys().cloned().collect();
+        }
+        let changed = self.answer(&names, prepared, now);
+        self.metrics.applied(durable_at.elapsed());
+        self.remember(&entries);
         self.touch(names.iter());
-        for entry in &flight.entries {
+        for entry in &entries {
             self.announce(entry);
         }
-        self.settle(names, now);
-        self.reply_all(flight.waiters);
+        self.node_alert(AlertKind::CannotRecord, None);
+        if self.update_alerts(&names, now) {
+            self.publish();
+        }
+        self.reply_all(waiters);
+        self.tell_decisions(&changed);
+    }
+
+    /// Publishes what names answer by the present state: as it was prepared, where that still holds.
+    fn answer(&mut self, names: &[Name], prepared: Option<Prepared>, now: Now) -> Vec<Arc<Decision>> {
+        let started = Instant::now();
+        let taken = prepared.filter(|prepared| self.publisher.take(prepared));
+        let changed = taken.map_or_else(|| self.decide(names, now), |prepared| prepared.changed);
+        self.publish();
+        self.metrics.published(started.elapsed());
+        changed
+    }
+
+    /// Decides names by the present state; what differs is published next.
+    fn decide(&mut self, names: &[Name], now: Now) -> Vec<Arc<Decision>> {
+        self.publisher.outdate();
+        let prepared = self.publisher.prepare(names, &self.config.fleet, &self.state, &self.health, now);
+        let is_taken = self.publisher.take(&prepared);
+        debug_assert!(is_taken, "nothing changed since it was prepared");
+        prepared.changed
     }
 
     /// Keeps what a repeated request is answered with, and hands the roles to their copy on disk.
@@ -383,6 +430,7 @@ impl Writer {
     /// An override is alerted until the next change of the name that needs none.
     fn alert_overrides(&mut self, entry: &ledger::Entry, overridden: &[Gate]) {
         let gates: Vec<&str> = overridden.iter().map(|gate| gate.as_str()).collect();
+        let mut turns = Vec::new();
         for change in entry.draft.body.moves() {
             let key = AlertKey {
                 alert: AlertKind::OverrideUsed,
@@ -400,55 +448,60 @@ impl Writer {
                 );
                 self.alerts.raise(key, message, entry.time)
             };
-            self.tell(turn.into_iter().collect());
+            turns.extend(turn);
         }
+        self.tell(turns);
     }
 
     /// Decides the names again, updates their alerts, and publishes.
-    pub(super) fn settle(&mut self, names: Vec<Name>, now: Now) {
-        let started = std::time::Instant::now();
-        let changed = self
-            .publisher
-            .decide(names.iter(), &self.config.fleet, &self.state, &self.health, now);
-        let mut generation = self.publish(&changed);
-        self.metrics.published(started.elapsed());
+    pub(super) fn settle(&mut self, names: &[Name], now: Now) {
+        let changed = self.answer(names, None, now);
         // Resolvers first: alerts and logs come after the answers are out.
-        if self.update_alerts(&names, now) {
-            generation = self.publish(&[]);
+        if self.update_alerts(names, now) {
+            self.publish();
         }
-        for decision in &changed {
-            self.tell_decision(decision, generation);
-        }
+        self.tell_decisions(&changed);
     }
 
     /// Brings the alerts of names up to date.
     fn update_alerts(&mut self, names: &[Name], now: Now) -> bool {
-        let mut turned = false;
+        let mut turns = Vec::new();
+        let mut configs = self.config.fleet.finder(names.len());
+        let mut decisions = self.publisher.finder(names.len());
         for name in names {
-            let wanted = match (self.config.fleet.names.get(name), self.publisher.decision(name)) {
+            let wanted = match (configs.find(name), decisions.find(name)) {
                 (Some(steered), Some(decision)) => steering::alerts(steered, &self.state, &self.health, now, decision),
                 _ => Vec::new(),
             };
-            let turns = self.alerts.set_for_name(name, wanted, now.wall);
-            turned |= !turns.is_empty();
-            self.tell(turns);
+            turns.extend(self.alerts.set_for_name(name, wanted, now.wall));
         }
+        drop((configs, decisions));
+        let turned = !turns.is_empty();
+        self.tell(turns);
         turned
     }
 
-    /// Says what a name answers from now on.
-    fn tell_decision(&mut self, decision: &Arc<Decision>, generation: Generation) {
-        let records = decision.answer.records().join(" ");
-        let region = decision.region.as_ref().map_or("-", |region| region.as_str());
-        tracing::info!(name = %decision.name, region, active = %decision.active, reason = decision.reason.code(), ttl = decision.ttl, %records, "answer changed");
-        self.emit(Happening::Answer {
-            generation,
-            decision: decision.clone(),
-        });
+    /// Says what names answer from now on.
+    fn tell_decisions(&mut self, changed: &[Arc<Decision>]) {
+        let generation = self.publisher.generation();
+        for decision in changed.iter().take(LOGGED_MAX) {
+            let records = decision.answer.records().join(" ");
+            let region = decision.region.as_ref().map_or("-", |region| region.as_str());
+            tracing::info!(name = %decision.name, region, active = %decision.active, reason = decision.reason.code(), ttl = decision.ttl, %records, "answer changed");
+        }
+        if changed.len() > LOGGED_MAX {
+            tracing::info!(count = changed.len() - LOGGED_MAX, "more answers changed at once than are logged");
+        }
+        for decision in changed {
+            self.emit(Happening::Answer {
+                generation,
+                decision: decision.clone(),
+            });
+        }
     }
 
     /// Publishes the present state.
-    pub(super) fn publish(&mut self, changed: &[Arc<Decision>]) -> Generation {
+    pub(super) fn publish(&mut self) -> Generation {
         let moment = Moment {
             config: &self.config,
             state: &self.state,
@@ -458,7 +511,7 @@ impl Writer {
             alerts: &self.alerts,
             serving: &self.serving,
         };
-        self.publisher.publish(changed, &moment)
+        self.publisher.publish(&moment)
     }
 
     /// Replies to everybody, with the generation that contains their change.
@@ -504,11 +557,13 @@ impl Writer {
 
     /// The names whose decision or policy the entries may change.
     fn affected(&self, entries: &[Arc<ledger::Entry>]) -> Vec<Name> {
-        let names: BTreeSet<Name> = entries
+        let mut names: Vec<Name> = entries
             .iter()
             .flat_map(|entry| role::affected(&self.config.fleet, &entry.draft.body))
             .collect();
-        names.into_iter().collect()
+        names.sort();
+        names.dedup();
+        names
     }
 }
 

@@ -3,6 +3,10 @@
 //! Only names that something touched are decided again, only decisions that differ are compiled again, and
 //! both maps share their structure with the snapshot before: a publish does not grow with the number of names.
 //! Order: first the answers (what resolvers get), then the view (what operators see), then the metrics.
+//!
+//! What an append will change is decided and compiled before the disk gets it ([`Publisher::prepare`]): once it is durable only
+//! a pointer is left to store, for one name and for a hundred thousand alike. Should anything else have changed meanwhile, what
+//! was prepared is thrown away and the names are decided anew.
 
 use super::alerts::Alerts;
 use super::types::{Published, Serving};
@@ -10,7 +14,7 @@ use crate::answer::{Settings, Snapshot, SteeredInput};
 use crate::config::Config;
 use crate::health::Book;
 use crate::ledger::Hash;
-use crate::model::{Decision, Fleet, Generation, Name, Now};
+use crate::model::{Decision, Finder, Fleet, Generation, Name, Now};
 use crate::role::{State, Watch};
 use crate::steering;
 use crate::zone::Zone;
@@ -26,6 +30,18 @@ pub(super) struct Publisher {
     answers: Arc<Snapshot>,
     decisions: imbl::OrdMap<Name, Arc<Decision>>,
     generation: Generation,
+    /// Counts what decisions rest on: verdicts, answers, the config. What was prepared holds for one count.
+    basis: u64,
+}
+
+/// What will be published when the append under way is durable.
+pub(super) struct Prepared {
+    /// What it was made on.
+    basis: u64,
+    /// The decisions that change.
+    pub changed: Vec<Arc<Decision>>,
+    answers: Arc<Snapshot>,
+    decisions: imbl::OrdMap<Name, Arc<Decision>>,
 }
 
 /// The writer's state, borrowed for one publish.
@@ -49,12 +65,23 @@ impl Publisher {
             answers,
             decisions: published.decisions.clone(),
             generation: published.generation,
+            basis: 0,
         }
     }
 
-    /// The decision on a name that readers see now.
-    pub fn decision(&self, name: &Name) -> Option<&Arc<Decision>> {
-        self.decisions.get(name)
+    /// Something changed that decisions rest on: what was prepared before does not hold any more.
+    pub fn outdate(&mut self) {
+        self.basis += 1;
+    }
+
+    /// Finds the decisions on so many names, in canonical order best.
+    #[expect(clippy::type_complexity, reason = "a look-up and an iterator cannot be named otherwise")]
+    pub fn finder<'m>(
+        &'m self,
+        wanted: usize,
+    ) -> Finder<impl Fn(&Name) -> Option<&'m Arc<Decision>>, impl Iterator<Item = (&'m Name, &'m Arc<Decision>)>> {
+        let all = self.decisions.len();
+        Finder::new(wanted, all, |name| self.decisions.get(name), self.decisions.iter())
     }
 
     /// The number of the last snapshot.
@@ -62,41 +89,52 @@ impl Publisher {
         self.generation
     }
 
-    /// Decides the names again; gives the decisions that differ from the present ones.
-    pub fn decide<'n>(
-        &self,
-        names: impl Iterator<Item = &'n Name>,
-        fleet: &Fleet,
-        state: &State,
-        health: &Book,
-        now: Now,
-    ) -> Vec<Arc<Decision>> {
-        names
-            .filter_map(|name| fleet.names.get(name))
-            .map(|steered| steering::decide(steered, state, health, now))
-            .filter(|decision| self.decisions.get(&decision.name).is_none_or(|present| **present != *decision))
+    /// Decides names again by a state, and compiles the decisions that differ from the present ones. Nothing is published.
+    pub fn prepare(&self, names: &[Name], fleet: &Fleet, state: &State, health: &Book, now: Now) -> Prepared {
+        let (mut configs, mut states) = (fleet.finder(names.len()), state.finder(names.len()));
+        let mut present = self.finder(names.len());
+        let changed: Vec<Arc<Decision>> = names
+            .iter()
+            .filter_map(|name| configs.find(name))
+            .map(|steered| steering::decide_known(steered, states.find(&steered.name), state, health, now))
+            .filter(|decision| present.find(&decision.name).is_none_or(|present| **present != *decision))
             .map(Arc::new)
-            .collect()
+            .collect();
+        let (mut answers, mut decisions) = (self.answers.clone(), self.decisions.clone());
+        if !changed.is_empty() {
+            answers = Arc::new(answers.decided(&changed));
+            decisions.extend(changed.iter().map(|decision| (decision.name.clone(), decision.clone())));
+        }
+        Prepared {
+            basis: self.basis,
+            changed,
+            answers,
+            decisions,
+        }
+    }
+
+    /// Takes what was prepared, to be published next; false when it does not hold any more.
+    pub fn take(&mut self, prepared: &Prepared) -> bool {
+        if prepared.basis != self.basis {
+            return false;
+        }
+        if !prepared.changed.is_empty() {
+            self.answers = prepared.answers.clone();
+            self.decisions = prepared.decisions.clone();
+            self.outdate();
+        }
+        true
     }
 
     /// Takes a new set of zones and names: the answers were compiled beforehand, off this task.
     pub fn replace(&mut self, answers: Arc<Snapshot>, decisions: imbl::OrdMap<Name, Arc<Decision>>) {
         self.answers = answers;
         self.decisions = decisions;
+        self.outdate();
     }
 
-    /// Publishes the changed decisions and the present state as the next generation.
-    pub fn publish(&mut self, changed: &[Arc<Decision>], moment: &Moment<'_>) -> Generation {
-        if !changed.is_empty() {
-            let inputs: Vec<SteeredInput> = changed
-                .iter()
-                .filter_map(|decision| steered_input(&moment.config.fleet, decision.clone()))
-                .collect();
-            self.answers = Arc::new(self.answers.with(&inputs));
-            for decision in changed {
-                self.decisions.insert(decision.name.clone(), decision.clone());
-            }
-        }
+    /// Publishes what was taken and the present state as the next generation.
+    pub fn publish(&mut self, moment: &Moment<'_>) -> Generation {
         self.generation = self.generation.next();
         self.lanes.store(self.answers.clone());
         self.view.store(Arc::new(Published {
@@ -162,4 +200,122 @@ fn steered_input(fleet: &Fleet, decision: Arc<Decision>) -> Option<SteeredInput>
         decision,
         is_probed: steered.app.probes.iter().any(|probe| !probe.monitoring_only),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::answer::{Ctx, Out, Outcome, Transport, respond};
+    use crate::model::{Body, Move, MoveKind, RegionId};
+    use crate::role::fixture;
+
+    /// What a snapshot answers to an A query for a name.
+    fn answer(snapshot: &Snapshot, name: &Name) -> Vec<u8> {
+        let mut query = vec![0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        query.extend_from_slice(name.wire());
+        query.extend_from_slice(&[0, 1, 0, 1]);
+        let ctx = Ctx {
+            peer: ([127, 0, 0, 1], 53).into(),
+            local: None,
+            transport: Transport::Udp,
+            size_max: 512,
+            wall_seconds: 0,
+            rotation: 0,
+            keepalive_tenths: None,
+            cookies: None,
+        };
+        let mut room = [0; 512];
+        match respond(snapshot, &query, &ctx, &mut Out::new(&mut room)) {
+            Outcome::Reply(reply) => room[..reply.len].to_vec(),
+            Outcome::Drop(reason) => panic!("{reason:?}"),
+        }
+    }
+
+    /// Some config: readers get one, nothing here looks at it.
+    fn config() -> Arc<Config> {
+        let text = "version = 1\n[node]\nname = \"n\"\ndata-dir = \"d\"\n";
+        let loaded = crate::config::load("c.toml", &mut |_, _| Ok(text.as_bytes().to_vec()));
+        Arc::new(loaded.unwrap().config)
+    }
+
+    /// A fleet of so many names, its zone, and a publisher that answers by a state of it.
+    fn published(names: usize) -> (Fleet, Vec<Arc<Zone>>, State, Publisher) {
+        let apps = (0..names).map(|number| fixture::app(&format!("app{number:02}"), &["iad", "fra"]));
+        let fleet = fixture::fleet(apps.collect());
+        let source = crate::zone::Source {
+            path: "zone".into(),
+            text: b"$TTL 60\n@ SOA ns h 1 2 3 4 5\n@ NS ns\nns A 192.0.2.1\n".to_vec(),
+        };
+        let zone = crate::zone::read(&source, &fixture::name("example.net."), &mut |_, _| Err(String::new())).unwrap();
+        let (zones, state) = (vec![Arc::new(zone.zone)], fixture::state(&fleet));
+        let (answers, decisions) = compile(&fleet, &zones, &state, &Book::new(), fixture::start(), 1, Settings::default());
+        let answers = Arc::new(answers);
+        let publisher = Publisher {
+            lanes: Arc::new(ArcSwap::new(answers.clone())),
+            view: Arc::new(ArcSwap::from_pointee(Published {
+                generation: Generation(0),
+                seq: state.seq(),
+                head: Hash::GENESIS,
+                config: config(),
+                state: state.clone(),
+                health: Book::new(),
+                watch: Arc::new(Watch::new()),
+                decisions: decisions.clone(),
+                alerts: imbl::OrdMap::new(),
+                serving: Arc::new(Serving::Current),
+            })),
+            answers,
+            decisions,
+            generation: Generation(0),
+            basis: 0,
+        };
+        (fleet, zones, state, publisher)
+    }
+
+    #[test]
+    fn what_was_prepared_answers_as_if_compiled_from_nothing() {
+        for names in [1, 40] {
+            let (fleet, zones, mut state, mut publisher) = published(names);
+            let (iad, fra) = (RegionId::new("iad"), RegionId::new("fra"));
+            let moves = fleet.names.keys().map(|name| Move {
+                name: name.clone(),
+                from: iad.clone(),
+                to: fra.clone(),
+                kind: MoveKind::Switchover,
+            });
+            let body = Body::Evacuated {
+                region: iad.clone(),
+                moves: moves.collect(),
+                stay: Vec::new(),
+                overridden: Vec::new(),
+                evidence: crate::model::Evidence::default(),
+            };
+            state.apply(state.seq().next(), fixture::start(), &fixture::draft(body));
+            let all: Vec<Name> = fleet.names.keys().cloned().collect();
+            let before = publisher.answers.clone();
+            let prepared = publisher.prepare(&all, &fleet, &state, &Book::new(), fixture::start());
+            assert_eq!(prepared.changed.len(), names);
+            assert!(
+                Arc::ptr_eq(&before, &publisher.answers),
+                "nothing is answered otherwise before it is taken"
+            );
+            assert!(publisher.take(&prepared));
+            let (answers, decisions) = compile(&fleet, &zones, &state, &Book::new(), fixture::start(), 1, Settings::default());
+            assert_eq!(publisher.decisions, decisions);
+            for name in &all {
+                assert_eq!(answer(&publisher.answers, name), answer(&answers, name), "{name}");
+                assert_ne!(answer(&publisher.answers, name), answer(&before, name), "{name}");
+            }
+            let again = publisher.prepare(&all, &fleet, &state, &Book::new(), fixture::start());
+            assert!(again.changed.is_empty());
+        }
+    }
+
+    #[test]
+    fn what_was_prepared_before_something_else_changed_is_not_taken() {
+        let (fleet, _, state, mut publisher) = published(2);
+        let prepared = publisher.prepare(&[], &fleet, &state, &Book::new(), fixture::start());
+        publisher.outdate();
+        assert!(!publisher.take(&prepared));
+    }
 }

@@ -13,7 +13,7 @@
 //! Every queue is bounded: when [`WAITING_MAX`] commands wait, further senders wait.
 
 use super::alerts::{Alerts, Turn};
-use super::publish::Publisher;
+use super::publish::{Prepared, Publisher};
 use super::reload::Candidate;
 use super::types::{AlertKey, Event, Happening, Receipt, ReloadRequest, Serving, SubmitError};
 use crate::config::Config;
@@ -28,7 +28,7 @@ use crate::telemetry::{Clock, Metrics};
 use crate::zone::Zone;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 /// Most commands that wait behind an append.
@@ -41,6 +41,9 @@ const OUTCOMES_AT_ONCE: usize = 1024;
 pub(super) const RETRY: Duration = Duration::from_secs(1);
 /// Longest sleep of the writer, so that clock steps and saved health are looked at now and then.
 const TICK: Duration = Duration::from_secs(5);
+
+/// Most lines that one change writes to the log for its names: the ledger and the status say all of them.
+pub(super) const LOGGED_MAX: usize = 100;
 
 /// How far behind the evidence that readers see may be, while no verdict changes.
 const SHOW_EVERY: Duration = Duration::from_millis(250);
@@ -73,13 +76,16 @@ pub(super) struct Waiter {
 
 /// The append under way.
 pub(super) struct InFlight {
-    pub done: oneshot::Receiver<Result<(), StoreError>>,
+    pub done: oneshot::Receiver<Result<Instant, StoreError>>,
     /// The state with the entries applied.
     pub next: State,
     pub head: Hash,
     pub entries: Vec<Arc<Entry>>,
     pub waiters: Vec<Waiter>,
     pub candidate: Option<Box<Candidate>>,
+    /// The names that the entries concern, and what they will answer; with a candidate neither is known beforehand.
+    pub names: Vec<Name>,
+    pub prepared: Option<Prepared>,
 }
 
 /// Everything that the writer is made of; `node` puts it together.
@@ -213,7 +219,7 @@ impl Writer {
         self.node_alert(AlertKind::ConfigRejected, rejected);
         self.node_alert(AlertKind::AnswerOnly, answer_only);
         self.touch(names.iter());
-        self.settle(names, now);
+        self.settle(&names, now);
     }
 
     /// How long nothing is due. The policies count only when they can be polled: otherwise what they offer would keep us awake.
@@ -319,14 +325,13 @@ impl Writer {
             appender.log_health(now.wall, &changes);
         }
         self.touch(names.iter());
-        self.settle(names.into_iter().collect(), now);
+        let names: Vec<Name> = names.into_iter().collect();
+        self.settle(&names, now);
     }
 
     /// Makes the policies look at names again.
     pub(super) fn touch<'n>(&mut self, names: impl Iterator<Item = &'n Name>) {
-        for name in names {
-            self.watch.touch(name);
-        }
+        self.watch.touch_all(names);
     }
 
     /// Whether changes are taken at all.
@@ -355,21 +360,30 @@ impl Writer {
         };
         if let Some(turn) = turn {
             self.tell(vec![turn]);
-            self.publish(&[]);
+            self.publish();
         }
     }
 
     /// An alert is three things at once: a WARN line, the metric, and an event.
     pub(super) fn tell(&mut self, turns: Vec<Turn>) {
-        for Turn { alert, raised } in turns {
+        let unlogged = turns.len().saturating_sub(LOGGED_MAX);
+        for (number, Turn { alert, raised }) in turns.into_iter().enumerate() {
             let (kind, name) = (alert.key.alert.as_str(), alert.key.name.as_ref());
             let shown = name.map_or_else(|| "-".to_owned(), ToString::to_string);
-            if raised {
+            if number >= LOGGED_MAX {
+                // Counted below.
+            } else if raised {
                 tracing::warn!(alert = kind, name = %shown, "{}", alert.message);
             } else {
                 tracing::info!(alert = kind, name = %shown, "alert is over");
             }
             self.emit(Happening::Alert { alert, raised });
+        }
+        if unlogged > 0 {
+            tracing::warn!(
+                count = unlogged,
+                "more alerts began or ended at once than are logged: see the status"
+            );
         }
     }
 
@@ -432,7 +446,7 @@ fn suspected_message(suspicion: &Suspicion) -> String {
 }
 
 /// The end of the append under way; never, while there is none.
-async fn wait_for(in_flight: &mut Option<InFlight>) -> Result<(), StoreError> {
+async fn wait_for(in_flight: &mut Option<InFlight>) -> Result<Instant, StoreError> {
     match in_flight {
         Some(flight) => (&mut flight.done).await.unwrap_or(Err(StoreError::Gone)),
         None => std::future::pending().await,

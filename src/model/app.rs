@@ -3,7 +3,7 @@
 //! These are the nouns that the pure tiers share; `config` checks and builds them, nobody changes them
 //! afterwards. An application is a label and a policy; the key of every role is the steered name.
 
-use super::{AppId, FeedProbe, FeedSource, Name, ProbeKind, ProbeSpec, RegionId};
+use super::{AppId, FeedProbe, FeedSource, Finder, Name, ProbeKind, ProbeSpec, RegionId};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -110,6 +110,15 @@ pub struct Fleet {
 }
 
 impl Fleet {
+    /// Finds so many steered names, in canonical order best.
+    #[expect(clippy::type_complexity, reason = "a look-up and an iterator cannot be named otherwise")]
+    pub fn finder<'m>(
+        &'m self,
+        wanted: usize,
+    ) -> Finder<impl Fn(&Name) -> Option<&'m Arc<SteeredName>>, impl Iterator<Item = (&'m Name, &'m Arc<SteeredName>)>> {
+        Finder::new(wanted, self.names.len(), |name| self.names.get(name), self.names.iter())
+    }
+
     /// Puts the fleet together; of two applications with one name the later wins (the config refuses that before).
     pub fn new(regions: BTreeMap<RegionId, String>, apps: Vec<Arc<App>>) -> Fleet {
         let mut fleet = Fleet {

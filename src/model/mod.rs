@@ -10,6 +10,7 @@ mod diag;
 mod dns;
 mod event;
 mod expect;
+mod finder;
 mod health;
 mod ids;
 mod name;
@@ -23,6 +24,7 @@ pub use diag::{Diagnostic, Location, Severity};
 pub use dns::{CLASS_IN, Rtype, TTL_MAX, rcode};
 pub use event::{Actor, Body, Draft, Evidence, Gate, GateWord, Move, MoveKind, ProposalEnd, RegionEvidence};
 pub use expect::{Expect, Exposed, Pattern, RoleRule, Source, Test, ValueRule, contradiction, fact_number};
+pub use finder::Finder;
 pub use health::{
     Discard, EndpointStatus, FailReason, Failure, Figures, HealthSource, Observed, Outcome, RegionHealth, RegionStatus, Suspicion, Verdict,
 };

@@ -167,7 +167,10 @@ impl Name {
     /// The name in lower case: the form in which steered names are kept and shown. Length octets
     /// are below `A`, so the whole wire form can be folded at once.
     pub fn to_lowercase(&self) -> Name {
-        Name(self.0.to_ascii_lowercase().into())
+        match self.0.iter().any(u8::is_ascii_uppercase) {
+            true => Name(self.0.to_ascii_lowercase().into()),
+            false => self.clone(),
+        }
     }
 }
 
@@ -238,7 +241,7 @@ impl<'a> Iterator for Labels<'a> {
 
 impl PartialEq for Name {
     fn eq(&self, other: &Name) -> bool {
-        self.0.eq_ignore_ascii_case(&other.0)
+        Arc::ptr_eq(&self.0, &other.0) || self.0.eq_ignore_ascii_case(&other.0)
     }
 }
 
@@ -258,6 +261,10 @@ impl Hash for Name {
 
 impl Ord for Name {
     fn cmp(&self, other: &Name) -> Ordering {
+        // The maps share most names; what is one needs no look at its octets.
+        if Arc::ptr_eq(&self.0, &other.0) {
+            return Ordering::Equal;
+        }
         // RFC 4034 §6.1: from the rightmost label on, each as a lower-case octet string. No allocation: zones and the maps of
         // steered names are searched with this.
         let (mine, theirs) = (split_first_label(&self.0), split_first_label(&other.0));

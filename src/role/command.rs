@@ -14,10 +14,11 @@
 //! - `--leave` permits a name to stay, it does not ask for it: a name that has somewhere to go moves.
 //! - An approval of a proposal that ended is refused by `expect`: the approver looked at something that has passed.
 
-use super::gates::{Case, Expected, candidate, describe, evidence, move_kind};
+use super::gates::{Case, Expected, candidates_of, describe, evidence, move_kind, move_kind_of, region_evidence};
 use super::state::{NameState, Proposal, State};
 use crate::model::{
-    Actor, Body, Draft, Evidence, Fleet, Gate, HealthSource, Move, Name, Now, ProposalEnd, RegionEvidence, RegionId, Seq, SteeredName,
+    Actor, Body, Draft, Evidence, Fleet, Gate, HealthSource, Move, Name, Now, Observed, ProposalEnd, RegionEvidence, RegionHealth,
+    RegionId, RegionStatus, Seq, SteeredName,
 };
 use std::collections::BTreeSet;
 
@@ -148,11 +149,28 @@ fn show_refusals(refusals: &[Refusal]) -> String {
     format!("refused: {}", said.collect::<Vec<_>>().join("; "))
 }
 
+/// What a command comes to.
+#[derive(Debug, Clone)]
+pub struct Judged {
+    /// What is to be recorded, in one batch; nothing when everything is so already.
+    pub drafts: Vec<Draft>,
+    /// The state once that is recorded as the next entries.
+    pub after: State,
+}
+
 /// Judges a command. The drafts, if any, are to be recorded in one batch; an empty batch means that everything is so already.
 ///
 /// # Errors
 /// [`Denied`], see there; nothing was changed.
 pub fn handle(state: &State, fleet: &Fleet, health: &dyn HealthSource, now: Now, request: &Request) -> Result<Vec<Draft>, Denied> {
+    judge(state, fleet, health, now, request).map(|judged| judged.drafts)
+}
+
+/// [`handle`] with the state that comes of it, so that a large batch need not be folded in twice.
+///
+/// # Errors
+/// As [`handle`].
+pub fn judge(state: &State, fleet: &Fleet, health: &dyn HealthSource, now: Now, request: &Request) -> Result<Judged, Denied> {
     if request.reason.trim().is_empty() {
         return Err(Denied::Invalid("a reason is mandatory: say why, for the record".to_owned()));
     }
@@ -187,8 +205,8 @@ pub fn handle(state: &State, fleet: &Fleet, health: &dyn HealthSource, now: Now,
         })
         .into_iter()
         .collect();
-    check_one_active(state, fleet, now, &drafts)?;
-    Ok(drafts)
+    let after = check_one_active(state, fleet, now, &drafts)?;
+    Ok(Judged { drafts, after })
 }
 
 /// Everything that a command is judged by.
@@ -287,16 +305,17 @@ impl Desk<'_> {
         let mut refusals = refuse_overrides(overrides, &[]);
         let mut seen = Evidence::default();
         let (mut moves, mut stay, mut overridden) = (Vec::new(), Vec::new(), false);
+        let forced = overrides.contains(&Gate::TargetHealthy);
+        let mut finder = self.state.finder(self.fleet.names.len());
         for steered in self.fleet.names.values() {
-            let Some(known) = self.state.name(&steered.name).filter(|known| known.active == *region) else {
+            let Some(known) = finder.find(&steered.name).filter(|known| known.active == *region) else {
                 continue;
             };
-            let healthy = candidate(self.state, steered, self.health, self.now);
+            let healthy = candidates_of(self.state, steered, known, self.health).into_iter().next();
             let fallback = steered
                 .order
                 .iter()
-                .find(|other| *other != region && !self.state.is_drained(&steered.name, other));
-            let forced = overrides.contains(&Gate::TargetHealthy);
+                .find(|other| *other != region && !self.state.is_drained_at(known, other));
             let to = match (healthy, fallback) {
                 (Some(to), _) => to,
                 (None, Some(to)) if forced => {
@@ -314,13 +333,16 @@ impl Desk<'_> {
                     continue;
                 }
             };
+            let status = self.health.region(&steered.app.id, region);
+            let kind = move_kind_of(known, status, &to);
+            add_evidence(&mut seen, region, status, self.now);
+            add_evidence(&mut seen, &to, self.health.region(&steered.app.id, &to), self.now);
             moves.push(Move {
                 name: steered.name.clone(),
                 from: region.clone(),
-                to: to.clone(),
-                kind: move_kind(known, steered, &to, self.health),
+                to,
+                kind,
             });
-            add_evidence(&mut seen, evidence(steered, &[region, &to], Vec::new(), self.health, self.now));
         }
         if !refusals.is_empty() {
             return Err(Denied::Refused(refusals));
@@ -431,21 +453,25 @@ impl Desk<'_> {
     }
 }
 
-/// Promise 2 on the state after the whole batch: each name that it touches has one active region, one that it has, not drained.
-pub(super) fn check_one_active(state: &State, fleet: &Fleet, now: Now, drafts: &[Draft]) -> Result<(), Denied> {
+/// Promise 2 on the state after the whole batch, which it gives: each name that the batch touches has one active region, one
+/// that it has, not drained.
+pub(super) fn check_one_active(state: &State, fleet: &Fleet, now: Now, drafts: &[Draft]) -> Result<State, Denied> {
     let mut after = state.clone();
     for draft in drafts {
         after.fold_unchecked(after.seq().next(), now, draft);
     }
     let touched: BTreeSet<Name> = drafts.iter().flat_map(|draft| super::affected(fleet, &draft.body)).collect();
+    let mut states = after.finder(touched.len());
+    let mut configs = fleet.finder(touched.len());
     let broken: Vec<Refusal> = touched
         .into_iter()
         .filter_map(|name| {
-            let steered = fleet.names.get(&name)?;
-            let active = &after.name(&name)?.active;
+            let steered = configs.find(&name)?;
+            let known = states.find(&name)?;
+            let active = &known.active;
             let why = if !steered.order.contains(active) {
                 format!("{active} would be active for {name}, which has no such region")
-            } else if after.is_drained(&name, active) {
+            } else if after.is_drained_at(known, active) {
                 format!("{active} would be active for {name} and drained")
             } else {
                 return None;
@@ -453,7 +479,12 @@ pub(super) fn check_one_active(state: &State, fleet: &Fleet, now: Now, drafts: &
             Some(refusal(Gate::OneActive, why, Some(name)))
         })
         .collect();
-    if broken.is_empty() { Ok(()) } else { Err(Denied::Refused(broken)) }
+    drop(states);
+    if broken.is_empty() {
+        Ok(after)
+    } else {
+        Err(Denied::Refused(broken))
+    }
 }
 
 /// Puts a refusal together.
@@ -480,14 +511,13 @@ fn why_never(gate: Gate) -> &'static str {
     }
 }
 
-/// Adds what was seen for one more name. Of many names in one region, one sight of each kind is kept: an entry stays
-/// small, and an evacuation quick, however many names there are.
-fn add_evidence(seen: &mut Evidence, more: Evidence) {
-    for one in more.regions {
-        let is_alike = |other: &RegionEvidence| (&other.region, other.health, other.observed) == (&one.region, one.health, one.observed);
-        if !seen.regions.iter().any(is_alike) {
-            seen.regions.push(one);
-        }
+/// Adds what was seen of a region for one more name. Of many names in one region, one sight of each kind is kept: an entry
+/// stays small, and an evacuation quick, however many names there are.
+fn add_evidence(seen: &mut Evidence, region: &RegionId, status: Option<&RegionStatus>, now: Now) {
+    let (health, observed) = status.map_or((RegionHealth::Unknown, Observed::None), |status| (status.health, status.observed));
+    let is_alike = |other: &RegionEvidence| (&other.region, other.health, other.observed) == (region, health, observed);
+    if !seen.regions.iter().any(is_alike) {
+        seen.regions.push(region_evidence(region, status, now));
     }
 }
 

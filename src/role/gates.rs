@@ -64,18 +64,26 @@ pub fn candidate(state: &State, steered: &SteeredName, health: &dyn HealthSource
 
 /// Every candidate of a name, best first.
 pub fn candidates(state: &State, steered: &SteeredName, health: &dyn HealthSource, _now: Now) -> Vec<RegionId> {
-    let Some(known) = state.name(&steered.name) else {
-        return Vec::new();
-    };
+    let known = state.name(&steered.name);
+    known.map_or_else(Vec::new, |known| candidates_of(state, steered, known, health))
+}
+
+/// The same, for who has found the name already.
+pub(super) fn candidates_of(state: &State, steered: &SteeredName, known: &NameState, health: &dyn HealthSource) -> Vec<RegionId> {
     let one_way = steered.app.failover == Failover::OneWay;
-    let fits = |region: &&RegionId| {
-        **region != known.active && !state.is_drained(&steered.name, region) && !(one_way && known.left.contains(*region))
-    };
-    let of = |wanted: RegionHealth| {
-        let has = move |region: &&RegionId| health.region(&steered.app.id, region).is_some_and(|status| status.health == wanted);
-        steered.order.iter().filter(fits).filter(has).cloned()
-    };
-    of(RegionHealth::Healthy).chain(of(RegionHealth::Degraded)).collect()
+    let (mut healthy, mut degraded) = (Vec::new(), Vec::new());
+    for region in &steered.order {
+        if *region == known.active || state.is_drained_at(known, region) || (one_way && known.left.contains(region)) {
+            continue;
+        }
+        match health.region(&steered.app.id, region).map(|status| status.health) {
+            Some(RegionHealth::Healthy) => healthy.push(region.clone()),
+            Some(RegionHealth::Degraded) => degraded.push(region.clone()),
+            _ => {}
+        }
+    }
+    healthy.append(&mut degraded);
+    healthy
 }
 
 /// Where a policy may move a name: the first candidate that passes every gate of an operator's switch without
@@ -99,9 +107,12 @@ pub fn cooldown_over_at(known: &NameState, cooldown: Duration) -> Option<Mono> {
 
 /// What kind of a move it is: `failover` if the active region is unhealthy, else `failback` if the target is home, else `switchover`.
 pub fn move_kind(known: &NameState, steered: &SteeredName, to: &RegionId, health: &dyn HealthSource) -> MoveKind {
-    let sick = health
-        .region(&steered.app.id, &known.active)
-        .is_some_and(|status| status.health == RegionHealth::Unhealthy);
+    move_kind_of(known, health.region(&steered.app.id, &known.active), to)
+}
+
+/// The same, given the active region's status.
+pub(super) fn move_kind_of(known: &NameState, active: Option<&RegionStatus>, to: &RegionId) -> MoveKind {
+    let sick = active.is_some_and(|status| status.health == RegionHealth::Unhealthy);
     match sick {
         true => MoveKind::Failover,
         false if known.home == *to => MoveKind::Failback,
@@ -119,7 +130,7 @@ pub fn evidence(steered: &SteeredName, regions: &[&RegionId], words: Vec<GateWor
 }
 
 /// What is seen of one region.
-fn region_evidence(region: &RegionId, status: Option<&RegionStatus>, now: Now) -> RegionEvidence {
+pub(super) fn region_evidence(region: &RegionId, status: Option<&RegionStatus>, now: Now) -> RegionEvidence {
     let age = status.and_then(|status| status.evidence_at).map(|at| now.mono.since(at));
     RegionEvidence {
         region: region.clone(),

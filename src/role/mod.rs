@@ -29,7 +29,7 @@ pub(crate) mod fixture;
 #[cfg(test)]
 mod tests;
 
-pub use command::{Command, Denied, Refusal, Request, handle, nearest};
+pub use command::{Command, Denied, Judged, Refusal, Request, handle, judge, nearest};
 pub use gates::{candidate, candidates, cooldown_over_at, evidence, gates, move_kind, policy_target};
 pub use receipts::{RECEIPTS_MAX, Used};
 pub use reconcile::{Conflict, reconcile, reconcile_from};

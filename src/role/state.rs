@@ -12,7 +12,7 @@
 //! that matters to a pending change is caught by the gates, which are all tested again.
 
 use super::receipts::{Receipts, Used};
-use crate::model::{Body, Draft, Evidence, Fleet, Mono, Move, Name, Now, ProposalEnd, RegionId, Seq};
+use crate::model::{Body, Draft, Evidence, Finder, Fleet, Mono, Move, Name, Now, ProposalEnd, RegionId, Seq};
 use imbl::OrdMap;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -132,10 +132,23 @@ impl State {
 
     /// Whether a region must not become active at a name: by the name's own mark, or by the region's (unless it stays there).
     pub fn is_drained(&self, name: &Name, region: &RegionId) -> bool {
-        let Some(known) = self.name(name) else {
-            return self.evacuated.contains_key(region);
-        };
+        match self.name(name) {
+            Some(known) => self.is_drained_at(known, region),
+            None => self.evacuated.contains_key(region),
+        }
+    }
+
+    /// The same, for who has found the name already.
+    pub(super) fn is_drained_at(&self, known: &NameState, region: &RegionId) -> bool {
         known.drained.contains(region) || (self.evacuated.contains_key(region) && known.stays.as_ref() != Some(region))
+    }
+
+    /// Finds so many names, in canonical order best.
+    pub fn finder<'m>(
+        &'m self,
+        wanted: usize,
+    ) -> Finder<impl Fn(&Name) -> Option<&'m NameState>, impl Iterator<Item = (&'m Name, &'m NameState)>> {
+        Finder::new(wanted, self.names.len(), |name| self.name(name), self.names())
     }
 
     /// The open proposals by number.

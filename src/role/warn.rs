@@ -17,8 +17,9 @@ pub fn warnings(body: &Body, fleet: &Fleet, health: &dyn HealthSource, now: Now)
     };
     // An application's names go the same way for the same reason: one warning for all of them.
     let mut away: BTreeMap<(&AppId, &RegionId), Vec<&Name>> = BTreeMap::new();
+    let mut configs = fleet.finder(moves.len());
     for change in moves {
-        if let Some(steered) = fleet.names.get(&change.name).filter(|steered| steered.app.has_role_probe()) {
+        if let Some(steered) = configs.find(&change.name).filter(|steered| steered.app.has_role_probe()) {
             away.entry((&steered.app.id, &change.to)).or_default().push(&change.name);
         }
     }

@@ -130,6 +130,11 @@ impl Watch {
         self.touched.insert(name.clone());
     }
 
+    /// The same for many names, best in canonical order.
+    pub fn touch_all<'n>(&mut self, names: impl Iterator<Item = &'n Name>) {
+        self.touched.append(&mut names.cloned().collect());
+    }
+
     /// The config changed: names that are new or changed are looked at; where the policy, a delay or the regions changed, delays start
     /// anew, and an open proposal of a changed name is superseded.
     pub fn reconfigured(&mut self, old: &Fleet, new: &Fleet) {
@@ -180,12 +185,13 @@ impl Watch {
         }
         let mut drafts = Vec::new();
         let mut proposal_last = state.proposal_last();
+        let (mut configs, mut states) = (fleet.finder(names.len()), state.finder(names.len()));
         for name in names {
             let mut slot = self.slots.remove(&name).unwrap_or_default();
             if let Some(at) = slot.due.take() {
                 self.due.remove(&(at, name.clone()));
             }
-            let (Some(steered), Some(known)) = (fleet.names.get(&name), state.name(&name)) else {
+            let (Some(steered), Some(known)) = (configs.find(&name), states.find(&name)) else {
                 continue;
             };
             let sight = Sight {

@@ -182,6 +182,8 @@ fn family_alert(steered: &SteeredName, decision: &Decision, active: Option<&Regi
 
 /// `proposal-open`.
 fn proposal_alert(steered: &SteeredName, state: &State) -> Option<Alert> {
+    // Most of the time there are none at all.
+    state.proposals().next()?;
     let proposal = state.name(&steered.name)?.proposal.and_then(|id| state.proposal(id))?;
     Some(Alert {
         kind: AlertKind::ProposalOpen,

@@ -22,12 +22,17 @@ use crate::model::{
     Answer, Decision, Endpoint, Failover, HealthSource, Now, Reason, RegionHealth, RegionId, RegionStatus, SteeredName, Verdict,
     WhenAllDown,
 };
-use crate::role::{State, policy_target};
+use crate::role::{NameState, State, policy_target};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Decides what a steered name answers now; the table above.
 pub fn decide(steered: &SteeredName, state: &State, health: &dyn HealthSource, now: Now) -> Decision {
-    let active = active_of(steered, state);
+    decide_known(steered, state.name(&steered.name), state, health, now)
+}
+
+/// The same, for who has found already what was decided for the name.
+pub fn decide_known(steered: &SteeredName, known: Option<&NameState>, state: &State, health: &dyn HealthSource, now: Now) -> Decision {
+    let active = active_of(steered, known, state);
     let status = health.region(&steered.app.id, &active);
     let (answer, region, reason) = match status.map_or(RegionHealth::Unknown, |status| status.health) {
         RegionHealth::Unhealthy => failing(steered, state, health, now, &active),
@@ -48,8 +53,8 @@ pub fn decide(steered: &SteeredName, state: &State, health: &dyn HealthSource, n
 }
 
 /// The active region by the ledger; for a name that it does not know yet, the one with which it would start.
-pub(super) fn active_of(steered: &SteeredName, state: &State) -> RegionId {
-    if let Some(known) = state.name(&steered.name) {
+fn active_of(steered: &SteeredName, known: Option<&NameState>, state: &State) -> RegionId {
+    if let Some(known) = known {
         return known.active.clone();
     }
     let start = steered.order.iter().find(|region| state.evacuated_by(region).is_none());

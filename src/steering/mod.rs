@@ -14,6 +14,6 @@ mod worst;
 mod tests;
 
 pub use alerts::{Alert, AlertKind, alerts};
-pub use decide::{answer_of, decide};
+pub use decide::{answer_of, decide, decide_known};
 pub use explain::{Explanation, RegionExplanation, Wait, explain};
 pub use worst::{WorstCase, worst_case};

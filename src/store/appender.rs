@@ -12,13 +12,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Instant;
 use tokio::sync::oneshot;
 
 /// Most appends that wait.
 const APPENDS_WAITING_MAX: usize = 64;
 
-/// What came of an append.
-type Outcome = Result<(), StoreError>;
+/// What came of an append: when it was durable.
+type Outcome = Result<Instant, StoreError>;
 
 /// Lines that are to become durable, and where the outcome goes.
 type Append = (Vec<u8>, oneshot::Sender<Outcome>);
@@ -120,15 +121,15 @@ fn run(store: &mut FileStore, queue: &Receiver<Append>) {
         let mut group = vec![first];
         group.extend(queue.try_iter());
         let outcome = match group.as_slice() {
-            [(lines, _)] => store.append(lines),
-            _ => store.append(&group.iter().flat_map(|(lines, _)| lines).copied().collect::<Vec<u8>>()),
+            [(lines, _)] => append(store, lines),
+            _ => append(store, &group.iter().flat_map(|(lines, _)| lines).copied().collect::<Vec<u8>>()),
         };
         match outcome {
             // One that does not continue the ledger must not take those before it along; nothing was written yet.
             Err(StoreError::NotNext { .. }) if group.len() > 1 => {
                 for (lines, done) in group {
                     // Nobody waiting is no error: the entry stands. So below.
-                    let _ = done.send(store.append(&lines));
+                    let _ = done.send(append(store, &lines));
                 }
             }
             outcome => tell(group, outcome),
@@ -136,12 +137,17 @@ fn run(store: &mut FileStore, queue: &Receiver<Append>) {
     }
 }
 
+/// Appends lines and looks at the clock.
+fn append(store: &mut FileStore, lines: &[u8]) -> Outcome {
+    store.append(lines).map(|()| Instant::now())
+}
+
 /// Tells a whole group what came of it: the first gets the error itself, the rest that they were in one write with it.
 fn tell(group: Vec<Append>, outcome: Outcome) {
-    let is_done = outcome.is_ok();
+    let done_at = outcome.as_ref().ok().copied();
     let mut outcome = Some(outcome);
     for (_, done) in group {
-        let rest = || if is_done { Ok(()) } else { Err(StoreError::Together) };
+        let rest = || done_at.ok_or(StoreError::Together);
         let _ = done.send(outcome.take().unwrap_or_else(rest));
     }
 }

@@ -55,6 +55,10 @@ pub const METRICS: &[(&str, &str)] = &[
     ("pointsman_ledger_seq", "Number of the last ledger entry."),
     ("pointsman_generation", "Number of the published snapshot since the start."),
     ("pointsman_publish_duration_seconds", "Time from a decision to its publication."),
+    (
+        "pointsman_apply_duration_seconds",
+        "Time from an entry being durable to its answers being out.",
+    ),
     ("pointsman_config_reloads_total", "Reloads, by outcome (accepted, refused)."),
     (
         "pointsman_alert",
@@ -81,6 +85,7 @@ pub struct Metrics {
     switches: IntCounterVec,
     reloads: IntCounterVec,
     publish: Histogram,
+    apply: Histogram,
 }
 
 impl Metrics {
@@ -97,6 +102,11 @@ impl Metrics {
         ];
         let publish_opts =
             HistogramOpts::new("pointsman_publish_duration_seconds", help("pointsman_publish_duration_seconds")).buckets(publish_buckets);
+        let apply_buckets = vec![
+            1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0,
+        ];
+        let apply_opts =
+            HistogramOpts::new("pointsman_apply_duration_seconds", help("pointsman_apply_duration_seconds")).buckets(apply_buckets);
         let metrics = Metrics {
             registry: Registry::new(),
             probe_duration: HistogramVec::new(probe_opts, &["app", "region", "endpoint", "kind"])?,
@@ -105,6 +115,7 @@ impl Metrics {
             switches: counter("pointsman_switches_total", &["kind", "outcome"])?,
             reloads: counter("pointsman_config_reloads_total", &["outcome"])?,
             publish: Histogram::with_opts(publish_opts)?,
+            apply: Histogram::with_opts(apply_opts)?,
         };
         metrics.registry.register(Box::new(metrics.probe_duration.clone()))?;
         metrics.registry.register(Box::new(metrics.probe_failures.clone()))?;
@@ -112,6 +123,7 @@ impl Metrics {
         metrics.registry.register(Box::new(metrics.switches.clone()))?;
         metrics.registry.register(Box::new(metrics.reloads.clone()))?;
         metrics.registry.register(Box::new(metrics.publish.clone()))?;
+        metrics.registry.register(Box::new(metrics.apply.clone()))?;
         for outcome in ["accepted", "refused"] {
             metrics.reloads.with_label_values(&[outcome]);
         }
@@ -158,6 +170,11 @@ impl Metrics {
     /// Counts a publish.
     pub fn published(&self, took: Duration) {
         self.publish.observe(took.as_secs_f64());
+    }
+
+    /// Counts an append whose answers are out.
+    pub fn applied(&self, took: Duration) {
+        self.apply.observe(took.as_secs_f64());
     }
 
     /// Everything, in the text format.
