@@ -1,6 +1,6 @@
 //! What a reload may change: keys that need a restart, the guard on mass removal, forgotten serials.
 
-use pointsman::config::{self, Loaded, Served};
+use pointsman::config::{self, Loaded, Outline, Removal, Served};
 use std::path::Path;
 
 /// A config with one application whose probe watches a port, and further text.
@@ -28,12 +28,11 @@ fn load(config: &str, zone: &str) -> Loaded {
     config::load("c.toml", &mut read).unwrap_or_else(|findings| panic!("{findings:#?}"))
 }
 
-/// What the guard compares.
-fn served(loaded: &Loaded) -> Served<'_> {
-    Served {
-        zones: &loaded.zones,
-        fleet: &loaded.config.fleet,
-    }
+/// What the guard says to a reload from one to the other.
+fn removal(old: &Loaded, new: &Loaded) -> Removal {
+    let (before, after) = (Outline::of(&old.zones), Outline::of(&new.zones));
+    let served = |outline, fleet| Served { outline, fleet };
+    config::removal(served(&before, &old.config.fleet), &new.zones, served(&after, &new.config.fleet))
 }
 
 #[test]
@@ -74,21 +73,21 @@ fn keys_made_at_start_need_a_restart() {
 #[test]
 fn removing_more_than_the_share_is_noticed() {
     let old = load(&config_text("", &app("shop", "\"192.0.2.1\"", "\"192.0.2.2\"")), &zone_text(1, 16));
-    let removal = |hosts: usize| {
+    let removal_to = |hosts: usize| {
         let new = load(
             &config_text("", &app("shop", "\"192.0.2.1\"", "\"192.0.2.2\"")),
             &zone_text(2, hosts),
         );
-        config::removal(served(&old), served(&new))
+        removal(&old, &new)
     };
     // SOA, NS, ns1's A, 16 hosts, and the steered A: 20.
-    assert_eq!((removal(16).before, removal(16).removed.len()), (20, 0));
-    assert_eq!(removal(12).removed.len(), 4);
-    assert!(!removal(12).exceeds(20), "exactly the share is allowed");
-    assert!(removal(11).exceeds(20));
-    assert!(removal(15).exceeds(0), "0% allows no removal");
-    assert_eq!(removal(15).to_string(), "1 of 20 RRsets would go: h15.example.net. A");
-    assert!(removal(0).to_string().ends_with(", …"), "{}", removal(0));
+    assert_eq!((removal_to(16).before, removal_to(16).removed.len()), (20, 0));
+    assert_eq!(removal_to(12).removed.len(), 4);
+    assert!(!removal_to(12).exceeds(20), "exactly the share is allowed");
+    assert!(removal_to(11).exceeds(20));
+    assert!(removal_to(15).exceeds(0), "0% allows no removal");
+    assert_eq!(removal_to(15).to_string(), "1 of 20 RRsets would go: h15.example.net. A");
+    assert!(removal_to(0).to_string().ends_with(", …"), "{}", removal_to(0));
 }
 
 #[test]
@@ -102,7 +101,7 @@ fn steered_names_count_and_an_emptied_family_is_a_removal() {
         &zone_text(1, 0),
     );
     let new = load(&config_text("", &app("shop", "\"192.0.2.1\"", "\"192.0.2.2\"")), &zone_text(1, 0));
-    let removal = config::removal(served(&old), served(&new));
+    let removal = removal(&old, &new);
     let gone: Vec<String> = removal.removed.iter().map(|(name, rtype)| format!("{name} {rtype}")).collect();
     assert_eq!(gone, ["shop.example.net. AAAA", "www.example.net. A"]);
     assert_eq!(removal.before, 6);
@@ -113,8 +112,8 @@ fn steered_names_count_and_an_emptied_family_is_a_removal() {
 fn a_name_that_becomes_steered_is_kept() {
     let old = load(&config_text("", ""), &(zone_text(1, 10) + "shop A 192.0.2.1\n"));
     let new = load(&config_text("", &app("shop", "\"192.0.2.1\"", "\"192.0.2.2\"")), &zone_text(2, 10));
-    assert_eq!(config::removal(served(&old), served(&new)).removed, []);
-    assert_eq!(config::removal(served(&new), served(&old)).removed, [], "and back");
+    assert_eq!(removal(&old, &new).removed, []);
+    assert_eq!(removal(&new, &old).removed, [], "and back");
 }
 
 #[test]
@@ -131,7 +130,7 @@ fn a_name_that_moves_to_a_zone_of_its_own_is_kept() {
         })
     };
     let new = config::load("c.toml", &mut read).unwrap();
-    let removal = config::removal(served(&old), served(&new));
+    let removal = removal(&old, &new);
     let gone: Vec<String> = removal.removed.iter().map(|(name, rtype)| format!("{name} {rtype}")).collect();
     assert_eq!(gone, ["b.sub.example.net. A"]);
 }
@@ -141,7 +140,7 @@ fn a_change_under_the_same_serial_is_told() {
     let old = load(&config_text("", ""), &zone_text(5, 3));
     let told = |serial: u32, hosts: usize, more: &str| {
         let new = load(&config_text("", ""), &(zone_text(serial, hosts) + more));
-        config::forgotten_serials(&old.zones, &new.zones)
+        config::forgotten_serials(&Outline::of(&old.zones), &new.zones, &Outline::of(&new.zones))
     };
     assert_eq!(told(5, 3, ""), []);
     assert_eq!(told(5, 3, "; only a comment\n"), []);

@@ -35,7 +35,7 @@ pub use crate::model::TlsFiles;
 pub use keys::KEYS;
 pub use load::{Loaded, ReadFile, load};
 pub use places::{Place, Places};
-pub use reload::{GUARD_RRSETS_MIN, Removal, Served, forgotten_serials, removal, restart_keys};
+pub use reload::{GUARD_RRSETS_MIN, Outline, Removal, Served, forgotten_serials, removal, restart_keys};
 
 use crate::model::{Diagnostic, DnsListen, Fleet, Location, Name, Prefix, ProbeSpec, RateLimit};
 use std::net::SocketAddr;

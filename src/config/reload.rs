@@ -4,9 +4,11 @@
 //! is asked of `role::reconcile`.
 
 use super::Config;
-use crate::model::{Diagnostic, EncryptedListen, Endpoint, Fleet, Name, Rtype, SteeredName};
+use crate::model::{Diagnostic, EncryptedListen, Endpoint, Fleet, Name, Rtype, Serial, SteeredName};
 use crate::zone::Zone;
+use foldhash::fast::FixedState;
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
 /// Below this many RRsets the guard on reloads never triggers: small sets are edited whole.
@@ -57,7 +59,7 @@ fn encrypted<'c, T: ?Sized>(config: &'c Config, part: impl Fn(&'c EncryptedListe
 #[derive(Clone, Copy)]
 pub struct Served<'s> {
     /// The zones.
-    pub zones: &'s [Arc<Zone>],
+    pub outline: &'s Outline,
     /// The steered names.
     pub fleet: &'s Fleet,
 }
@@ -101,43 +103,55 @@ impl std::fmt::Display for Removal {
 
 /// Compares what is served before and after a reload. A name that moves between a zone file and steering,
 /// or from one zone to another, keeps its answer and counts as kept.
-pub fn removal(old: Served<'_>, new: Served<'_>) -> Removal {
-    let new_zones: BTreeMap<&Name, &Zone> = new.zones.iter().map(|zone| (zone.apex(), zone.as_ref())).collect();
+pub fn removal(old: Served<'_>, new: &[Arc<Zone>], new_served: Served<'_>) -> Removal {
+    let new_zones: BTreeMap<&Name, &Zone> = new.iter().map(|zone| (zone.apex(), zone.as_ref())).collect();
     // Without new apexes inside it, an old zone's names are looked for in their own zone at once.
-    let same_apexes = new.zones.len() == old.zones.len() && old.zones.iter().all(|zone| new_zones.contains_key(zone.apex()));
-    let kept_in_zone = |name: &Name, rtype: Rtype, apex: Option<&Name>| {
-        let zone = match apex.filter(|_| same_apexes) {
-            Some(apex) => new_zones.get(apex),
-            None => std::iter::successors(Some(name.clone()), Name::parent).find_map(|above| new_zones.get(&above)),
+    let (old_outlines, new_outlines) = (&old.outline.0, &new_served.outline.0);
+    let same_apexes = new.len() == old_outlines.len() && old_outlines.iter().all(|zone| new_zones.contains_key(&zone.apex));
+    let kept_in_zone = |name: &Name, rtype: Rtype, apex: &Name| {
+        let zone = match same_apexes {
+            true => new_zones.get(apex),
+            false => std::iter::successors(Some(name.clone()), Name::parent).find_map(|above| new_zones.get(&above)),
         };
-        zone.and_then(|zone| zone.node(name))
-            .is_some_and(|node| node.rrset(rtype).is_some())
+        has(zone, name, rtype)
     };
     let kept_steered = |name: &Name, rtype: Rtype| {
-        new.fleet
-            .names
-            .get(name)
-            .is_some_and(|steered| steered_types(steered).any(|one| one == rtype))
+        let steered = new_served.fleet.names.get(name);
+        steered.is_some_and(|steered| steered_types(steered).any(|one| one == rtype))
     };
     let mut removal = Removal {
         before: 0,
         removed: Vec::new(),
     };
-    let mut count = |name: &Name, rtype: Rtype, apex: Option<&Name>| {
-        removal.before += 1;
-        if !kept_in_zone(name, rtype, apex) && !kept_steered(name, rtype) {
-            removal.removed.push((name.clone(), rtype));
+    for zone in old_outlines {
+        removal.before += zone.rrset_count;
+        let is_untouched = |other: &&ZoneOutline| other.apex == zone.apex && other.content == zone.content;
+        if same_apexes && new_outlines.iter().any(|other| is_untouched(&other)) {
+            continue;
         }
-    };
-    for zone in old.zones {
-        for (name, node) in zone.nodes() {
-            node.rrsets.iter().for_each(|rrset| count(name, rrset.rtype, Some(zone.apex())));
+        for (name, rtype) in zone.rrsets() {
+            if !kept_in_zone(&name, rtype, &zone.apex) && !kept_steered(&name, rtype) {
+                removal.removed.push((name, rtype));
+            }
         }
     }
     for steered in old.fleet.names.values() {
-        steered_types(steered).for_each(|rtype| count(&steered.name, rtype, None));
+        for rtype in steered_types(steered) {
+            removal.before += 1;
+            let name = &steered.name;
+            let zone = std::iter::successors(Some(name.clone()), Name::parent).find_map(|above| new_zones.get(&above));
+            if !kept_steered(name, rtype) && !has(zone, name, rtype) {
+                removal.removed.push((name.clone(), rtype));
+            }
+        }
     }
     removal
+}
+
+/// Whether a zone has an RRset.
+fn has(zone: Option<&&Zone>, name: &Name, rtype: Rtype) -> bool {
+    zone.and_then(|zone| zone.node(name))
+        .is_some_and(|node| node.rrset(rtype).is_some())
 }
 
 /// The types that a steered name can be answered with, over all its regions.
@@ -159,34 +173,103 @@ fn steered_types(steered: &SteeredName) -> impl Iterator<Item = Rtype> {
 
 /// Zones whose content changed under the same or an older serial (RFC 1982): secondaries and people who
 /// compare serials would not notice.
-pub fn forgotten_serials(old: &[Arc<Zone>], new: &[Arc<Zone>]) -> Vec<Diagnostic> {
-    let old: BTreeMap<&Name, &Arc<Zone>> = old.iter().map(|zone| (zone.apex(), zone)).collect();
-    let pairs = new.iter().filter_map(|zone| Some((*old.get(zone.apex())?, zone)));
-    let forgotten = pairs.filter(|(before, after)| !after.soa().serial.is_after(before.soa().serial) && !same_content(before, after));
-    let finding = |(before, after): (&Arc<Zone>, &Arc<Zone>)| {
+pub fn forgotten_serials(old: &Outline, new: &[Arc<Zone>], new_outline: &Outline) -> Vec<Diagnostic> {
+    let old: BTreeMap<&Name, &ZoneOutline> = old.0.iter().map(|zone| (&zone.apex, zone)).collect();
+    let changed = new.iter().zip(&new_outline.0).filter_map(|(zone, after)| {
+        let before = old.get(zone.apex())?;
+        let is_forgotten = !after.serial.is_after(before.serial) && before.content != after.content;
+        is_forgotten.then_some((before.serial, zone))
+    });
+    let finding = |(before, after): (Serial, &Arc<Zone>)| {
         let at = after
             .node(after.apex())
             .and_then(|node| node.rrset(Rtype::SOA))
             .and_then(|soa| after.location(soa.at));
         let message = format!(
-            "the zone {} changed, but its serial did not grow: {} after {}",
+            "the zone {} changed, but its serial did not grow: {} after {before}",
             after.apex(),
-            after.soa().serial,
-            before.soa().serial
+            after.soa().serial
         );
         Diagnostic::warning(at, message).hint("raise the serial with every change")
     };
-    forgotten.map(finding).collect()
+    changed.map(finding).collect()
 }
 
-/// Whether two zones hold the same records, wherever they stand in their files.
-fn same_content(one: &Zone, other: &Zone) -> bool {
-    let same_node = |((name, node), (other_name, other_node)): ((&Name, &crate::zone::Node), (&Name, &crate::zone::Node))| {
-        let sets = node.rrsets.iter().zip(&other_node.rrsets);
-        let same_sets = |(set, other): (&crate::zone::RrSet, &crate::zone::RrSet)| {
-            set.rtype == other.rtype && set.ttl == other.ttl && set.rdata == other.rdata
-        };
-        name == other_name && node.rrsets.len() == other_node.rrsets.len() && sets.into_iter().all(same_sets)
-    };
-    one.nodes().len() == other.nodes().len() && one.nodes().zip(other.nodes()).all(same_node)
+/// What the next reload compares with: of each zone its serial, a digest of its content, and which RRsets it has. A zone
+/// that was compiled is needed for nothing else, and a million names take a seventh of the memory so.
+#[derive(Debug, Clone, Default)]
+pub struct Outline(Vec<ZoneOutline>);
+
+/// The outline of one zone.
+#[derive(Debug, Clone)]
+struct ZoneOutline {
+    apex: Name,
+    serial: Serial,
+    /// Digest of names, types, TTLs and data, wherever they stand in their files. Nobody gains by a collision: a warning
+    /// about a serial would be missing.
+    content: u64,
+    rrset_count: usize,
+    /// For each name its wire form, the number of its types, and they.
+    rrsets: Box<[u8]>,
+}
+
+impl Outline {
+    /// The outline of zones, in their order.
+    pub fn of(zones: &[Arc<Zone>]) -> Outline {
+        Outline(zones.iter().map(|zone| ZoneOutline::of(zone)).collect())
+    }
+}
+
+impl ZoneOutline {
+    /// The outline of a zone.
+    fn of(zone: &Zone) -> ZoneOutline {
+        let mut hasher = FixedState::default().build_hasher();
+        let mut rrsets = Vec::with_capacity(zone.nodes().len() * 24);
+        for (name, node) in zone.nodes() {
+            name.hash(&mut hasher);
+            rrsets.extend_from_slice(name.wire());
+            rrsets.extend_from_slice(&(node.rrsets.len() as u16).to_be_bytes()); // there are no more types than that
+            for set in &node.rrsets {
+                rrsets.extend_from_slice(&set.rtype.0.to_be_bytes());
+                hasher.write_u64(u64::from(set.rtype.0) << 32 | u64::from(set.ttl));
+                set.rdata.iter().for_each(|rdata| {
+                    hasher.write_usize(rdata.len());
+                    hasher.write(rdata);
+                });
+            }
+        }
+        ZoneOutline {
+            apex: zone.apex().clone(),
+            serial: zone.soa().serial,
+            content: hasher.finish(),
+            rrset_count: zone.rrset_count(),
+            rrsets: rrsets.into(),
+        }
+    }
+
+    /// Its RRsets.
+    fn rrsets(&self) -> impl Iterator<Item = (Name, Rtype)> + '_ {
+        let mut rest = &self.rrsets[..];
+        let nodes = std::iter::from_fn(move || {
+            let octets = name_octets(rest);
+            let (name, after) = rest.split_at_checked(octets)?;
+            let (count, after) = after.split_first_chunk::<2>()?;
+            let (types, after) = after.split_at_checked(2 * usize::from(u16::from_be_bytes(*count)))?;
+            rest = after;
+            Some((Name::from_wire(name).ok()?, types))
+        });
+        nodes.flat_map(|(name, types)| {
+            let types = types.chunks_exact(2).filter_map(|octets| octets.first_chunk::<2>());
+            types.map(move |octets| (name.clone(), Rtype(u16::from_be_bytes(*octets))))
+        })
+    }
+}
+
+/// Octets of the wire name that some octets begin with.
+fn name_octets(octets: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(&len @ 1..) = octets.get(at) {
+        at += 1 + usize::from(len);
+    }
+    at + 1
 }

@@ -214,14 +214,14 @@ impl Writer {
                 "this node only answers and takes no change: {why}"
             )));
         }
-        let mut drafts = match reload::admit(&self.config, &self.zones, &batch.next, candidate, request.force) {
+        let mut drafts = match reload::admit(&self.config, &self.outline, &batch.next, candidate, request.force) {
             Ok(drafts) => drafts,
             Err(error) => {
                 self.reload_refused(&request.reason, &error);
                 return Err(error);
             }
         };
-        let compared = reload::compare(&self.config, &self.zones, &batch.next, candidate);
+        let compared = reload::compare(&self.config, &self.outline, &batch.next, candidate);
         candidate.warnings = bounded(compared.into_iter().chain(std::mem::take(&mut candidate.warnings)).collect());
         let same = self.state.config_sha256() == Some(candidate.sha256.as_str()) && *self.serving == Serving::Current;
         if same && drafts.is_empty() {
@@ -404,7 +404,9 @@ impl Writer {
         for warning in &candidate.warnings {
             tracing::warn!("{warning}");
         }
-        self.zones = candidate.zones;
+        self.outline = candidate.outline;
+        // A million names are a million pieces of memory to give back: not on this task.
+        tokio::task::spawn_blocking(move || drop(candidate.zones));
         self.publisher.replace(Arc::new(candidate.answers), candidate.decisions);
         if let Some(appender) = &self.appender {
             appender.save_last_good(candidate.files, candidate.sha256);

@@ -6,7 +6,7 @@
 use super::types::{Published, SubmitError};
 use super::{publish, settings};
 use crate::answer::{Settings, Snapshot};
-use crate::config::{self, Config, Loaded, Place, Places};
+use crate::config::{self, Config, Loaded, Outline, Place, Places};
 use crate::model::{Decision, Diagnostic, Draft, Name, Now};
 use crate::role;
 use crate::zone::Zone;
@@ -19,6 +19,8 @@ pub struct Candidate {
     pub config: Arc<Config>,
     /// Its zones.
     pub zones: Vec<Arc<Zone>>,
+    /// What the reload after it compares with.
+    pub outline: Outline,
     /// Findings that keep nothing from being taken.
     pub warnings: Vec<Diagnostic>,
     /// SHA-256 over every file read, hex.
@@ -47,6 +49,7 @@ impl Candidate {
         let (answers, decisions) = publish::compile(&config.fleet, &loaded.zones, &state, &health, now, hash_seed, settings);
         Candidate {
             config,
+            outline: Outline::of(&loaded.zones),
             zones: loaded.zones,
             warnings: loaded.warnings,
             places: loaded.places,
@@ -135,8 +138,8 @@ pub fn placed(config: &Config, places: &Places, conflicts: Vec<role::Conflict>) 
 
 /// What a reload should be warned of that shows only beside the present config: serials that did not grow, and names for
 /// which every endpoint of the active region is another one (allowed, but clients move and nothing is known of the new ones).
-pub(super) fn compare(old: &Config, zones: &[Arc<Zone>], state: &role::State, candidate: &Candidate) -> Vec<Diagnostic> {
-    let mut warnings = config::forgotten_serials(zones, &candidate.zones);
+pub(super) fn compare(old: &Config, outline: &Outline, state: &role::State, candidate: &Candidate) -> Vec<Diagnostic> {
+    let mut warnings = config::forgotten_serials(outline, &candidate.zones, &candidate.outline);
     for (name, steered) in &candidate.config.fleet.names {
         let (Some(before), Some(known)) = (old.fleet.names.get(name), state.name(name)) else {
             continue;
@@ -161,7 +164,7 @@ pub(super) fn compare(old: &Config, zones: &[Arc<Zone>], state: &role::State, ca
 /// The first of the three that says no.
 pub(super) fn admit(
     old: &Config,
-    zones: &[Arc<Zone>],
+    outline: &Outline,
     state: &role::State,
     candidate: &Candidate,
     force: bool,
@@ -173,14 +176,15 @@ pub(super) fn admit(
     // Roles before the guard: what no force can pass should be said first.
     let drafts = role::reconcile_from(state, Some(&old.fleet), &candidate.config.fleet)
         .map_err(|conflicts| SubmitError::Conflict(placed(&candidate.config, &candidate.places, conflicts)))?;
-    let served = config::Served { zones, fleet: &old.fleet };
-    let removal = config::removal(
-        served,
-        config::Served {
-            zones: &candidate.zones,
-            fleet: &candidate.config.fleet,
-        },
-    );
+    let before = config::Served {
+        outline,
+        fleet: &old.fleet,
+    };
+    let after = config::Served {
+        outline: &candidate.outline,
+        fleet: &candidate.config.fleet,
+    };
+    let removal = config::removal(before, &candidate.zones, after);
     let max = candidate.config.node.reload_max_removed.min(old.node.reload_max_removed);
     if !force && removal.exceeds(max) {
         return Err(SubmitError::Guard(format!(

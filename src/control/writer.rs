@@ -16,7 +16,7 @@ use super::alerts::{Alerts, Turn};
 use super::publish::{Prepared, Publisher};
 use super::reload::Candidate;
 use super::types::{AlertKey, Event, Happening, Receipt, ReloadRequest, Serving, SubmitError};
-use crate::config::Config;
+use crate::config::{Config, Outline};
 use crate::health::{Book, Change, ChangeKind};
 use crate::ledger::{Entry, Hash};
 use crate::model::{Actor, Body, Diagnostic, Draft, HealthSource, Mono, Name, Now, Outcome, Seq, Suspicion};
@@ -25,7 +25,6 @@ use crate::role::{Request, State, Watch};
 use crate::steering::AlertKind;
 use crate::store::{Appender, StoreError};
 use crate::telemetry::{Clock, Metrics};
-use crate::zone::Zone;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -94,8 +93,8 @@ pub struct Parts {
     pub clock: Arc<Clock>,
     /// The accepted config.
     pub config: Arc<Config>,
-    /// Its zones, for the guard of the next reload.
-    pub zones: Vec<Arc<Zone>>,
+    /// What is in its zones, for the guard of the next reload.
+    pub outline: Outline,
     /// The replayed roles.
     pub state: State,
     /// The hash of the last entry.
@@ -118,7 +117,7 @@ pub struct Parts {
 pub(super) struct Writer {
     pub(super) clock: Arc<Clock>,
     pub(super) config: Arc<Config>,
-    pub(super) zones: Vec<Arc<Zone>>,
+    pub(super) outline: Outline,
     pub(super) state: State,
     pub(super) head: Hash,
     pub(super) health: Book,
@@ -150,7 +149,7 @@ impl Writer {
         Writer {
             clock: parts.clock,
             config: parts.config,
-            zones: parts.zones,
+            outline: parts.outline,
             state: parts.state,
             head: parts.head,
             health: parts.health,

@@ -3,6 +3,7 @@
 use super::boot::{self, Boot};
 use super::descriptors;
 use super::watcher;
+use crate::config::Outline;
 use crate::control::{self, Handle, Parts, Published, ReloadRequest, SubmitError, Surroundings};
 use crate::model::{Actor, Decision, EncryptedListen, Generation, Name, rcode};
 use crate::probe::{ProbeEvent, Prober};
@@ -47,9 +48,10 @@ pub async fn serve_until(options: ServeOptions, ready: impl FnOnce()) -> anyhow:
     let hash_seed = random_seed();
     // Signals first: one that comes during a long load must not be lost.
     let mut signals = Signals::new().context("installing the signal handlers")?;
-    let boot = boot::boot(&options, &clock)?;
+    let mut boot = boot::boot(&options, &clock)?;
     let now = clock.now();
-    let fleet = &boot.config.fleet;
+    let config = boot.config.clone();
+    let fleet = &config.fleet;
 
     let settings = control::settings_at_start(&boot.config, &boot.serving);
     let (snapshot, decisions) = control::compile(fleet, &boot.zones, &boot.state, &boot.health, now, hash_seed, settings);
@@ -64,6 +66,10 @@ pub async fn serve_until(options: ServeOptions, ready: impl FnOnce()) -> anyhow:
     for (transport, address) in server.encrypted_addresses() {
         tracing::info!(%address, transport = transport.as_str(), "answering encrypted DNS");
     }
+
+    // What was compiled is needed no more: a million names are a million pieces of memory.
+    let outline = Outline::of(&boot.zones);
+    drop(std::mem::take(&mut boot.zones));
 
     let metrics = Arc::new(Metrics::new().context("making the metrics")?);
     let view = Arc::new(ArcSwap::from_pointee(first_view(&boot, decisions)));
@@ -89,7 +95,7 @@ pub async fn serve_until(options: ServeOptions, ready: impl FnOnce()) -> anyhow:
         metrics,
         serving: boot.serving,
         hashes: boot.hashes,
-        zones: boot.zones,
+        outline,
     };
     let handle = control::start(parts, around, inbox);
     let api = api::start(handle.clone()).await.context("starting the API")?;
