@@ -95,7 +95,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("clap::", &["cli"]),
     ("h2::", &["probe"]),
     ("hickory_proto::", &["probe"]),
-    ("libc::", &["dns"]),
+    ("libc::", &["dns", "telemetry"]),
     ("mio::", &["dns"]),
     ("quinn::", &["dns"]),
     ("tokio_postgres::", &["probe"]),

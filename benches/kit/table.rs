@@ -97,15 +97,11 @@ impl Table {
             });
             text.push_str(&format!("| {} |\n", cells.collect::<Vec<_>>().join(" | ")));
             if number == 0 {
-                let rule = widths.iter().enumerate();
-                let rule = rule.map(|(column, width)| {
-                    if column == 0 {
-                        "-".repeat(*width)
-                    } else {
-                        format!("{}:", "-".repeat(width - 1))
-                    }
+                let rule = widths.iter().enumerate().map(|(column, width)| match column {
+                    0 => "-".repeat(width + 2),
+                    _ => "-".repeat(width + 1) + ":",
                 });
-                text.push_str(&format!("|-{}-|\n", rule.collect::<Vec<_>>().join("-|-")));
+                text.push_str(&format!("|{}|\n", rule.collect::<Vec<_>>().join("|")));
             }
         }
         text

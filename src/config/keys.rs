@@ -105,7 +105,7 @@ pub const KEYS: &[(&str, &str)] = &[
     ),
     (
         "api.metrics-names-max",
-        "most series with a `name` label; beyond it only names away from home or with an alert; default 1000",
+        "names with series of their own, and their applications with them; beyond it as many again that have an alert or are away from home; default 1000",
     ),
     ("zone", "one static zone, `[[zone]]`"),
     ("zone.name", "apex of the zone; required"),

@@ -15,6 +15,7 @@ use crate::model::{Body, Decision, Diagnostic, Draft, Fleet, Gate, Generation, H
 use crate::role::{self, Judged, Request};
 use crate::steering::{self, AlertKind};
 use crate::store::StoreError;
+use crate::telemetry;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -406,7 +407,11 @@ impl Writer {
         }
         self.outline = candidate.outline;
         // A million names are a million pieces of memory to give back: not on this task.
-        tokio::task::spawn_blocking(move || drop(candidate.zones));
+        let zones = candidate.zones;
+        tokio::task::spawn_blocking(move || {
+            drop(zones);
+            telemetry::give_back();
+        });
         self.publisher.replace(Arc::new(candidate.answers), candidate.decisions);
         if let Some(appender) = &self.appender {
             appender.save_last_good(candidate.files, candidate.sha256);

@@ -1,7 +1,7 @@
 //! The present state as metrics: made from the published snapshot at each scrape, so that metrics never disagree with it.
 
 use super::types::Published;
-use crate::model::{HealthSource, Name, Now, RegionId, SteeredName, Verdict};
+use crate::model::{AppId, HealthSource, Name, Now, RegionId, SteeredName, Verdict};
 use crate::role::State;
 use crate::telemetry::{AlertSample, DnsCounters, EndpointSample, NameSample, RegionSample, Scrape, ValueSample};
 use std::collections::BTreeSet;
@@ -26,7 +26,9 @@ pub(super) fn scrape(published: &Published, dns: DnsCounters, now: Now) -> Scrap
         },
         ..Scrape::default()
     };
-    for app in fleet.apps.values() {
+    // Applications of names that have series; a scrape must not grow with a hundred thousand applications.
+    let apps: BTreeSet<&AppId> = chosen.iter().filter_map(|name| Some(&fleet.names.get(*name)?.app.id)).collect();
+    for app in fleet.apps.values().filter(|app| apps.contains(&app.id)) {
         for region in &app.regions {
             let Some(status) = published.health.region(&app.id, region) else {
                 continue;
@@ -66,6 +68,7 @@ pub(super) fn scrape(published: &Published, dns: DnsCounters, now: Now) -> Scrap
     scrape.alerts = published
         .alerts
         .keys()
+        .filter(|key| key.name.as_ref().is_none_or(|name| chosen.contains(name)))
         .map(|key| AlertSample {
             alert: key.alert.as_str(),
             name: key.name.as_ref().map(ToString::to_string).unwrap_or_default(),
@@ -74,7 +77,7 @@ pub(super) fn scrape(published: &Published, dns: DnsCounters, now: Now) -> Scrap
     scrape
 }
 
-/// The names that get series: the first `metrics-names-max`, then only names away from home or with an alert.
+/// The names that get series: the first `metrics-names-max`, then as many that are away from home or have an alert.
 fn chosen_names(published: &Published) -> BTreeSet<&Name> {
     let (fleet, max) = (&published.config.fleet, published.config.api.metrics_names_max);
     let mut chosen: BTreeSet<&Name> = fleet.names.keys().take(max).collect();
@@ -85,7 +88,12 @@ fn chosen_names(published: &Published) -> BTreeSet<&Name> {
             .names()
             .filter(|(_, known)| known.active != known.home)
             .map(|(name, _)| name);
-        chosen.extend(with_alert.chain(away).filter(|name| fleet.names.contains_key(name)));
+        for name in with_alert.chain(away).filter(|name| fleet.names.contains_key(name)) {
+            if chosen.len() >= max.saturating_mul(2) {
+                break;
+            }
+            chosen.insert(name);
+        }
     }
     chosen
 }

@@ -26,13 +26,34 @@ pub(super) struct RegionBook {
     /// In the order of the config, as in `status.endpoints`.
     endpoints: Vec<Arc<EndpointBook>>,
     /// Place of each endpoint in `endpoints`.
-    places: Arc<BTreeMap<Endpoint, usize>>,
+    places: Places,
     /// Endpoints and cells by what they say.
     tally: Tally,
     /// Whether any probe counts.
     probed: bool,
     /// When this config came.
     configured: Mono,
+}
+
+/// Where each endpoint stands, sorted by endpoint: of a hundred thousand applications most have one or two, for which a map
+/// would be ten times the memory.
+#[derive(Debug, Clone)]
+struct Places(Arc<[(Endpoint, usize)]>);
+
+impl Places {
+    /// The places of endpoints in their order.
+    fn of(endpoints: &[Arc<EndpointBook>]) -> Places {
+        let places = endpoints.iter().enumerate().map(|(place, book)| (book.endpoint.clone(), place));
+        let mut places: Vec<(Endpoint, usize)> = places.collect();
+        places.sort();
+        Places(places.into())
+    }
+
+    /// Where an endpoint stands.
+    fn find(&self, endpoint: &Endpoint) -> Option<usize> {
+        let at = self.0.binary_search_by(|(other, _)| other.cmp(endpoint)).ok()?;
+        self.0.get(at).map(|(_, place)| *place)
+    }
 }
 
 /// Counts over a region.
@@ -94,11 +115,7 @@ impl RegionBook {
                 addresses: addresses.collect(),
             }));
         }
-        let places = endpoints
-            .iter()
-            .enumerate()
-            .map(|(place, book)| (book.endpoint.clone(), place))
-            .collect();
+        let places = Places::of(&endpoints);
         let unknown = RegionStatus {
             health: RegionHealth::Unknown,
             since: now,
@@ -112,7 +129,7 @@ impl RegionBook {
         let mut book = RegionBook {
             status: old.map_or(unknown, |old| old.status.clone()),
             endpoints,
-            places: Arc::new(places),
+            places,
             tally: Tally::default(),
             probed: app.counting_probes() > 0,
             configured: now,
@@ -162,7 +179,7 @@ impl RegionBook {
 
     /// The book of an endpoint.
     fn endpoint(&self, endpoint: &Endpoint) -> Option<&EndpointBook> {
-        self.endpoints.get(*self.places.get(endpoint)?).map(Arc::as_ref)
+        self.endpoints.get(self.places.find(endpoint)?).map(Arc::as_ref)
     }
 
     /// Changes a cell with `act` and draws the conclusions. Gives the cell's target; none when there is no such cell.
@@ -174,7 +191,7 @@ impl RegionBook {
         changes: &mut Vec<Change>,
         act: impl FnOnce(&mut Cell),
     ) -> Option<Arc<ProbeTarget>> {
-        let place = *self.places.get(&target.endpoint)?;
+        let place = self.places.find(&target.endpoint)?;
         let counting = app.probes.get(target.probe).is_some_and(|spec| !spec.monitoring_only);
         let book = Arc::make_mut(self.endpoints.get_mut(place)?);
         let address = book.addresses.iter_mut().find(|one| one.address == target.address)?;
@@ -238,7 +255,7 @@ impl RegionBook {
         now: Mono,
         changes: &mut Vec<Change>,
     ) -> Vec<Cell> {
-        let Some(book) = self.places.get(endpoint).and_then(|place| self.endpoints.get_mut(*place)) else {
+        let Some(book) = self.places.find(endpoint).and_then(|place| self.endpoints.get_mut(place)) else {
             return Vec::new();
         };
         let mut wanted = addresses.to_vec();

@@ -7,7 +7,7 @@ use crate::config::Outline;
 use crate::control::{self, Handle, Parts, Published, ReloadRequest, SubmitError, Surroundings};
 use crate::model::{Actor, Decision, EncryptedListen, Generation, Name, rcode};
 use crate::probe::{ProbeEvent, Prober};
-use crate::telemetry::{Clock, DnsCounters, Metrics};
+use crate::telemetry::{self, Clock, DnsCounters, Metrics};
 use crate::tls::Certificates;
 use crate::{api, dns};
 use anyhow::Context;
@@ -67,9 +67,7 @@ pub async fn serve_until(options: ServeOptions, ready: impl FnOnce()) -> anyhow:
         tracing::info!(%address, transport = transport.as_str(), "answering encrypted DNS");
     }
 
-    // What was compiled is needed no more: a million names are a million pieces of memory.
-    let outline = Outline::of(&boot.zones);
-    drop(std::mem::take(&mut boot.zones));
+    let outline = give_zones_back(&mut boot);
 
     let metrics = Arc::new(Metrics::new().context("making the metrics")?);
     let view = Arc::new(ArcSwap::from_pointee(first_view(&boot, decisions)));
@@ -127,6 +125,14 @@ fn with_encrypted(bound: dns::Bound, listen: Option<&EncryptedListen>) -> anyhow
     bound
         .with_encrypted(listen, certificates)
         .context("opening the sockets of encrypted DNS")
+}
+
+/// What was compiled is needed no more, but for an outline: a million names are some million pieces of memory.
+fn give_zones_back(boot: &mut Boot) -> Outline {
+    let outline = Outline::of(&boot.zones);
+    boot.zones.clear();
+    tokio::task::spawn_blocking(telemetry::give_back);
+    outline
 }
 
 /// What readers see before the writer's first publish.

@@ -6,10 +6,12 @@
 
 mod clock;
 mod logs;
+mod memory;
 mod metrics;
 mod scrape;
 
 pub use clock::Clock;
 pub use logs::{chain, init_logging};
+pub use memory::give_back;
 pub use metrics::{METRICS, Metrics};
 pub use scrape::{AlertSample, DnsCounters, EndpointSample, NameSample, RegionSample, Scrape, ValueSample};
