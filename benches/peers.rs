@@ -7,6 +7,8 @@
 //! - `mixed`: 80 % hits, 10 % NXDOMAIN, 10 % NODATA; `steered`: the name that fails over; `DO+cookie`: hits with the DO bit and
 //!   a client's cookie.
 //! - `@20k`: open loop, 20,000 queries a second on a schedule; p50, p99 and p99.9 in microseconds.
+//! - `TCP qps`: dnsperf over ten connections that stay; `TCP new/s`: a connection for each query, one after the other, and what one
+//!   costs the server.
 //! - `busy`: the same while 1,000 switches a minute and 10,000 outcomes of probes a second go through the writer.
 //! - `lost`, `wrong`: over all rounds. `noisy`: measurements during which other programs took over 8 % of a CPU in spite of
 //!   three tries.
@@ -17,19 +19,20 @@
 mod kit;
 
 use kit::args::Args;
-use kit::load::{Load, Outcome, Pace};
+use kit::load::{Load, Outcome, Pace, Query};
 use kit::peers::{self, Peer};
 use kit::proc::{self, Server};
 use kit::site;
 use kit::sys;
 use kit::table::Table;
-use std::fmt::Write;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::fmt::Write as _;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const USAGE: &str = "cargo bench --bench peers [-- --rounds N --seconds N --json --test NAME…]";
 
@@ -40,7 +43,7 @@ const NOISE_MAX: f64 = 0.08;
 /// Endpoints with a probe each ten times a second: 10,000 outcomes a second.
 const PROBED: usize = 1_000;
 
-const COLUMNS: [(&str, usize); 21] = [
+const COLUMNS: [(&str, usize); 22] = [
     ("max qps", 0),
     ("us/q", 2),
     ("least us/q", 2),
@@ -54,7 +57,8 @@ const COLUMNS: [(&str, usize); 21] = [
     ("p99.9", 0),
     ("MiB", 1),
     ("TCP qps", 0),
-    ("TCP new qps", 0),
+    ("TCP new/s", 0),
+    ("TCP new us", 1),
     ("busy p50", 0),
     ("busy p99", 0),
     ("busy p99.9", 0),
@@ -149,33 +153,69 @@ impl Subject<'_> {
         }
     }
 
-    /// TCP by dnsperf, where it is installed: connections that stay, and one for each ten queries.
+    /// TCP: connections that stay, by dnsperf where it is installed; and one for each query, one after the other.
     fn streams(&self, table: &mut Table) {
-        let Some(dnsperf) = proc::find("dnsperf") else { return };
-        let folder = tempfile::tempdir().unwrap();
-        let data = folder.path().join("queries");
-        let text: String = (0..20).map(|number| format!("host{number:02}.{} A\n", peers::ZONE)).collect();
-        std::fs::write(&data, text).unwrap();
-        let seconds = self.args.seconds.ceil().max(1.0).to_string();
-        for (column, more) in [
-            ("TCP qps", &["-q", "200"][..]),
-            ("TCP new qps", &["-q", "20", "-O", "num-queries-per-conn=1"][..]),
-        ] {
-            let mut command = Command::new("taskset");
-            command.args(["-c", &generator_cpu().to_string(), &dnsperf, "-m", "tcp", "-s", "127.0.0.1", "-p"]);
-            command.arg(self.address.port().to_string()).arg("-d").arg(&data);
-            command.args(["-l", &seconds, "-c", "10", "-T", "1"]).args(more);
-            let Ok(output) = command.output() else { continue };
-            let text = String::from_utf8_lossy(&output.stdout).into_owned();
-            let of = |label: &str| {
-                text.lines()
-                    .find_map(|line| line.trim().strip_prefix(label)?.split_whitespace().next()?.parse::<f64>().ok())
-            };
-            if let Some(qps) = of("Queries per second:") {
-                table.add(self.name, column, qps);
+        if let Some(qps) = self.kept_streams() {
+            table.add(self.name, "TCP qps", qps);
+        }
+        let query = &peers::queries("hit")[0];
+        let (cpu, start) = (self.server.cpu(), Instant::now());
+        let mut done = 0u32;
+        while start.elapsed() < self.args.span() {
+            match ask_over_tcp(self.address, query) {
+                Some(true) => done += 1,
+                Some(false) => table.add(self.name, "wrong", 1.0),
+                None => table.add(self.name, "lost", 1.0),
             }
         }
+        let cpu = self.server.cpu().since(cpu);
+        table.add(self.name, "TCP new/s", f64::from(done) / start.elapsed().as_secs_f64());
+        table.add(self.name, "TCP new us", cpu.nanos / 1e3 / f64::from(done.max(1)));
     }
+
+    /// What dnsperf reaches over ten connections.
+    fn kept_streams(&self) -> Option<f64> {
+        let dnsperf = proc::find("dnsperf")?;
+        let folder = tempfile::tempdir().ok()?;
+        let data = folder.path().join("queries");
+        let text: String = (0..20).map(|number| format!("host{number:02}.{} A\n", peers::ZONE)).collect();
+        std::fs::write(&data, text).ok()?;
+        let mut command = Command::new("taskset");
+        command.args(["-c", &generator_cpu().to_string(), &dnsperf, "-m", "tcp", "-s", "127.0.0.1", "-p"]);
+        command.arg(self.address.port().to_string()).arg("-d").arg(&data);
+        command.args([
+            "-l",
+            &self.args.seconds.ceil().max(1.0).to_string(),
+            "-c",
+            "10",
+            "-T",
+            "1",
+            "-q",
+            "200",
+        ]);
+        let output = command.output().ok()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let line = text.lines().find_map(|line| line.trim().strip_prefix("Queries per second:"));
+        line?.split_whitespace().next()?.parse().ok()
+    }
+}
+
+/// One query over a connection of its own; whether the answer is right, none when there was none.
+fn ask_over_tcp(server: SocketAddr, query: &Query) -> Option<bool> {
+    let mut stream = TcpStream::connect_timeout(&server, Duration::from_secs(1)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
+    // Closed with a reset, or the ports of this side were soon all waiting (RFC 9293 section 3.6.1).
+    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).ok()?;
+    let packet = query.packet(7);
+    stream
+        .write_all(&[&(packet.len() as u16).to_be_bytes()[..], &packet].concat())
+        .ok()?;
+    let mut answer = [0; 2048];
+    stream.read_exact(&mut answer[..2]).ok()?;
+    let octets = usize::from(u16::from_be_bytes([answer[0], answer[1]]));
+    let room = answer.get_mut(..octets)?;
+    stream.read_exact(room).ok()?;
+    Some(query.accepts(room))
 }
 
 /// The CPU of the generator: another one than the server's, where there is one.
@@ -251,7 +291,7 @@ fn busy(args: &Args, table: &mut Table) {
     });
     let outcomes =
         || site::http(api, "GET", "/metrics", "").map_or(0.0, |(_, text)| site::metric(&text, "pointsman_probe_duration_seconds_count"));
-    let (before, from) = (outcomes(), std::time::Instant::now());
+    let (before, from) = (outcomes(), Instant::now());
     let mut load = Load::new(subject.address, peers::queries("hit"), 8);
     let outcome = load.run(args.span(), Pace::Open(RATE));
     table.add("pointsman", "outcomes/s", (outcomes() - before) / from.elapsed().as_secs_f64());
