@@ -9,9 +9,9 @@
 use super::index::{GlueEnd, NONE, NameHasher, Node, Referral, Rrset, Settings, Snapshot, StoredPiece, World, ZoneRecord, parent};
 use super::piece::{PieceRef, PieceWriter, WrittenName};
 use super::steered::{Slots, SteeredInput, SteeredNames};
+use super::table::NameTable;
 use crate::model::{Name, PrefixSet, Rtype};
 use crate::zone::{self, RrSet, Zone};
-use hashbrown::HashTable;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -84,12 +84,11 @@ impl<'z> Builder<'z> {
             hasher: NameHasher::new(hash_seed),
             ..World::default()
         };
-        // Growing the table means hashing every name again, growing an array copying it: names without records of their own
-        // (empty non-terminals) and what is hidden make this an estimate.
+        // Growing means copying: names without records of their own (empty non-terminals) and what is hidden make this an estimate.
         let (names, rrsets) = kept.iter().fold((0, 0), |(names, rrsets), zone| {
             (names + zone.nodes().len(), rrsets + zone.rrset_count())
         });
-        world.table = HashTable::with_capacity(names);
+        world.table = NameTable::with_capacity(names);
         world.nodes.reserve(names);
         world.rrsets.reserve(rrsets);
         Builder {
@@ -253,15 +252,7 @@ impl<'z> Builder<'z> {
         let world = &mut self.world;
         let labels = std::iter::successors(Some(wire), |rest| parent(rest)).count() - 1;
         world.labels_max = world.labels_max.max(labels as u8);
-        let (nodes, bytes, hasher) = (&world.nodes, &world.bytes, &world.hasher);
-        let hash_of = |number: &u32| {
-            let name = nodes.get(*number as usize).and_then(|node| {
-                let at = node.name_at as usize;
-                bytes.get(at..at + usize::from(node.name_len))
-            });
-            hasher.hash(name.unwrap_or(&[]))
-        };
-        world.table.insert_unique(hash, number, hash_of);
+        world.table.insert(hash, number);
     }
 
     /// Gives a node its RRsets and, at a cut, its referral.
@@ -439,13 +430,5 @@ impl World {
         self.glue_ends.shrink_to_fit();
         self.bytes.shrink_to_fit();
         self.fixes.shrink_to_fit();
-        let (nodes, bytes, hasher) = (&self.nodes, &self.bytes, &self.hasher);
-        self.table.shrink_to_fit(|number| {
-            let name = nodes.get(*number as usize).and_then(|node| {
-                let at = node.name_at as usize;
-                bytes.get(at..at + usize::from(node.name_len))
-            });
-            hasher.hash(name.unwrap_or(&[]))
-        });
     }
 }

@@ -8,9 +8,9 @@ use super::cookie::CookieSecrets;
 use super::piece::{Fix, PieceRef, WrittenName};
 use super::query::LowerName;
 use super::steered::{Slot, Slots, SteeredId, SteeredInput, SteeredNames};
+use super::table::NameTable;
 use crate::model::{Decision, Name, PrefixSet, RateLimit};
 use foldhash::fast::FixedState;
-use hashbrown::HashTable;
 use std::hash::{BuildHasher, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -118,7 +118,7 @@ impl Snapshot {
 #[derive(Debug, Default)]
 pub(super) struct World {
     /// Node numbers by name.
-    pub(super) table: HashTable<u32>,
+    pub(super) table: NameTable,
     /// Hashes names, seeded so that nobody outside can aim for collisions.
     pub(super) hasher: NameHasher,
     /// Most labels of any name in the table.
@@ -163,8 +163,9 @@ impl NameHasher {
     }
 }
 
-/// A name that exists.
+/// A name that exists. Aligned so that it lies in one line of cache, two of them a line.
 #[derive(Debug, Clone, Copy)]
+#[repr(align(32))]
 pub(super) struct Node {
     /// Where its name (lower case) lies.
     pub(super) name_at: u32,
@@ -217,8 +218,9 @@ pub(super) struct StoredPiece {
     pub(super) records: u16,
 }
 
-/// An RRset.
+/// An RRset; aligned as a node is.
 #[derive(Debug, Clone, Copy)]
+#[repr(align(32))]
 pub(super) struct Rrset {
     /// Its records.
     pub(super) piece: StoredPiece,
@@ -282,8 +284,8 @@ impl World {
 
     /// The same, for who has the name's hash already.
     pub(super) fn find_hashed(&self, name: &[u8], hash: u64) -> Option<u32> {
-        let is_it = |number: &u32| self.node(*number).is_some_and(|node| self.name(node) == name);
-        self.table.find(hash, is_it).copied()
+        let is_it = |number| self.node(number).is_some_and(|node| self.name(node) == name);
+        self.table.find(hash, is_it)
     }
 
     /// The node of the longest suffix of `name` that exists, and whether it is the whole name: the closest

@@ -42,6 +42,7 @@ mod piece;
 mod query;
 mod respond;
 mod steered;
+mod table;
 
 pub use cookie::CookieSecrets;
 pub use index::{Service, Settings, Snapshot};

@@ -23,6 +23,7 @@
 
 mod cell;
 mod lateness;
+mod places;
 mod region;
 mod saved;
 mod suspicion;

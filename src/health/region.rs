@@ -5,6 +5,7 @@
 //! same in a region of ten thousand endpoints as in one of two.
 
 use super::cell::Cell;
+use super::places::Places;
 use super::{Change, ChangeKind};
 use crate::model::{App, Endpoint, EndpointStatus, Mono, Observed, ProbeTarget, RegionHealth, RegionId, RegionStatus, Require, Verdict};
 use std::collections::BTreeMap;
@@ -33,27 +34,6 @@ pub(super) struct RegionBook {
     probed: bool,
     /// When this config came.
     configured: Mono,
-}
-
-/// Where each endpoint stands, sorted by endpoint: of a hundred thousand applications most have one or two, for which a map
-/// would be ten times the memory.
-#[derive(Debug, Clone)]
-struct Places(Arc<[(Endpoint, usize)]>);
-
-impl Places {
-    /// The places of endpoints in their order.
-    fn of(endpoints: &[Arc<EndpointBook>]) -> Places {
-        let places = endpoints.iter().enumerate().map(|(place, book)| (book.endpoint.clone(), place));
-        let mut places: Vec<(Endpoint, usize)> = places.collect();
-        places.sort();
-        Places(places.into())
-    }
-
-    /// Where an endpoint stands.
-    fn find(&self, endpoint: &Endpoint) -> Option<usize> {
-        let at = self.0.binary_search_by(|(other, _)| other.cmp(endpoint)).ok()?;
-        self.0.get(at).map(|(_, place)| *place)
-    }
 }
 
 /// Counts over a region.
@@ -115,7 +95,7 @@ impl RegionBook {
                 addresses: addresses.collect(),
             }));
         }
-        let places = Places::of(&endpoints);
+        let places = Places::of(endpoints.iter().map(|book| &book.endpoint));
         let unknown = RegionStatus {
             health: RegionHealth::Unknown,
             since: now,
