@@ -11,7 +11,7 @@
 //!   costs the server.
 //! - `busy`: the same while 1,000 switches a minute and 10,000 outcomes of probes a second go through the writer.
 //! - `lost`, `wrong`: over all rounds. `noisy`: measurements during which other programs took over 8 % of a CPU in spite of
-//!   three tries.
+//!   two tries.
 //!
 //! On loopback the sender's system call runs the receiver's half of the stack too: a server pays for the delivery of its
 //! answers, and not for that of the queries. `echo` does nothing else, so it is the ceiling.
@@ -97,9 +97,9 @@ impl Subject<'_> {
         };
         let mut load = Load::new(self.address, queries, 8);
         let mut best: Option<Measured> = None;
-        for _ in 0..if self.args.test { 1 } else { 3 } {
+        for _ in 0..if self.args.test { 1 } else { 2 } {
             if !self.args.test {
-                proc::wait_quiet(Duration::from_secs(10));
+                proc::wait_quiet(Duration::from_secs(2));
             }
             let (machine, cpu) = (proc::machine_seconds(), self.server.cpu());
             let outcome = load.run(self.args.span(), pace);

@@ -1,8 +1,18 @@
 //! What a snapshot is made of: the index of names, the RRsets and referrals of all zones, the steered slots.
 //!
 //! Everything of the zones lies in a few flat arrays that are written once by `build` and shared by all
-//! snapshots until the next reload; numbers of 32 bits take the place of pointers. A look-up touches
-//! the table's control bytes, one entry, one [`Node`], its name, its [`Rrset`] and the piece.
+//! snapshots until the next reload; numbers of 32 bits take the place of pointers.
+//!
+//! ```text
+//! hash ─▶ table: 8 octets a name (hash, node number), probed in a row
+//!           └─▶ node: 32 octets, two a line (where its name is, its RRsets, zone, wildcard, slot)
+//!                 ├─▶ bytes: the name, and right behind it the name's pieces: what is compared and what is copied
+//!                 └─▶ rrset: 32 octets, two a line (type, where its piece is)
+//! ```
+//!
+//! A look-up of a name that nobody asked for lately so touches four lines of cache: entry, node, name with piece, RRset.
+//! Counted with cachegrind, on 300,000 names asked all over: 4.2 first-level misses a response, none on names in use (a table
+//! that keeps control octets apart, and records across two lines, had 6.0). A static name with one A record takes 120 octets.
 
 use super::cookie::CookieSecrets;
 use super::piece::{Fix, PieceRef, WrittenName};
