@@ -105,6 +105,72 @@ fn reading_routes_have_their_shapes() {
     }
 }
 
+#[test]
+fn the_history_shows_runs_and_why_verdicts_changed() {
+    let site = Site::new(SHOP);
+    let (iad, _fra) = (site.region(1, true), site.region(2, false));
+    let _server = site.serve();
+    wait_health(&site, "iad", "healthy");
+    wait_health(&site, "fra", "healthy");
+    iad.set_broken(true);
+    wait_health(&site, "iad", "unhealthy");
+    let body = get(&site, "/v1/apps/shop/history?region=iad&hours=1").expect(200);
+    assert_eq!(keys(&body), ["app", "hours", "items"]);
+    let [item] = body["items"].as_array().unwrap().as_slice() else {
+        panic!("{body}");
+    };
+    assert_eq!(
+        (&item["region"], &item["endpoint"], &item["kind"]),
+        (&json!("iad"), &json!("127.0.1.1"), &json!("http"))
+    );
+    let verdicts: Vec<&Value> = item["changes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|change| &change["verdict"])
+        .collect();
+    assert_eq!(verdicts, ["healthy", "unhealthy"]);
+    assert!(item["changes"][1]["message"].as_str().unwrap().contains("HTTP 503"), "{item}");
+    let sum = |key: &str| {
+        item["runs"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|run| run[key].as_u64().unwrap())
+            .sum::<u64>()
+    };
+    assert!(sum("passed") >= 1 && sum("failed") >= 1, "{item}");
+    let run = &item["runs"][0];
+    let [least, mean, most] = ["least_seconds", "mean_seconds", "most_seconds"].map(|key| run[key].as_f64().unwrap());
+    assert!(least > 0.0 && least <= mean && mean <= most && most < 1.0, "{run}");
+    // A page at a time, and both together.
+    let first = get(&site, "/v1/apps/shop/history?limit=1").expect(200);
+    assert_eq!(
+        (&first["items"][0]["region"], &first["next"], &first["hours"]),
+        (&json!("fra"), &json!(1), &json!(24))
+    );
+    let second = get(&site, "/v1/apps/shop/history?limit=1&after=1").expect(200);
+    assert_eq!((&second["items"][0]["region"], second.get("next")), (&json!("iad"), None));
+    let shown = site.cli_code(0, &["history", "SHOP.example.net", "--region", "iad"]);
+    assert!(
+        shown.contains("iad  127.0.1.1  http (probe 1)") && shown.contains("unhealthy  HTTP 503"),
+        "{shown}"
+    );
+    assert_eq!(
+        site.json(&["history", "shop.example.net", "--json"])["items"]
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
+    let lost = get(&site, "/v1/apps/shp/history").expect_error(404, "not-found");
+    assert!(lost["message"].as_str().unwrap().contains("did you mean shop?"), "{lost}");
+    get(&site, "/v1/apps/shop/history?region=lon").expect_error(404, "not-found");
+    for query in ["hours=0", "hours=25", "hours=x", "endpoint=a..b", "page=2", "limit=-1"] {
+        get(&site, &format!("/v1/apps/shop/history?{query}")).expect_error(400, "malformed");
+    }
+}
+
 /// Every item of a list, a page at a time.
 fn pages(site: &Site, path: &str, limit: usize) -> Vec<Value> {
     let (mut items, mut after) = (Vec::new(), String::new());

@@ -1,7 +1,7 @@
 //! The HTTP API: reading, changing and following, over TCP, TLS and a Unix socket.
 //!
 //! One service stands behind three kinds of listeners (`listen`). A request passes the guard (known `Host`, known caller,
-//! no foreign page), then its route. Reading routes answer from the published snapshot and never ask the writer; changing
+//! no foreign page), then its route. Reading routes answer from the published snapshot and never ask the writer (but for `history`); changing
 //! routes hand a request to the writer and answer with its receipt.
 //!
 //! Invariants: everything that a client can make grow is bounded (connections, heads, bodies, followers of events, ledger
@@ -18,6 +18,7 @@ mod error;
 mod events;
 mod feeds;
 mod guard;
+mod history;
 mod listen;
 mod openapi;
 mod patience;

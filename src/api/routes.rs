@@ -1,7 +1,7 @@
 //! The routes. `openapi` describes each of them; a test compares the two.
 
 use super::error::ApiError;
-use super::{Api, change, events, feeds, guard, openapi, probes, read};
+use super::{Api, change, events, feeds, guard, history, openapi, probes, read};
 use axum::Router;
 use axum::extract::OriginalUri;
 use axum::http::{Method, StatusCode};
@@ -18,6 +18,7 @@ pub(super) fn table() -> Vec<(&'static str, Method, MethodRouter<Arc<Api>>)> {
         read("/v1/names", get(read::names)),
         read("/v1/names/{name}", get(read::name)),
         read("/v1/names/{name}/explain", get(read::explain)),
+        read("/v1/apps/{app}/history", get(history::history)),
         read("/v1/proposals", get(read::proposals)),
         read("/v1/ledger", get(read::ledger)),
         read("/v1/events", get(events::events)),

@@ -79,6 +79,24 @@ pub(super) enum Verb {
     },
     /// Run the probes of a name once, now, or try one that is not configured yet; nothing counts towards health
     Probe(ProbeArgs),
+    /// What the probes of a name observed in the last hours: verdict changes, and how long runs took
+    History {
+        /// The name
+        #[arg(value_parser = name)]
+        name: Name,
+        /// Only this region
+        #[arg(long)]
+        region: Option<String>,
+        /// Only this endpoint, as configured
+        #[arg(long)]
+        endpoint: Option<String>,
+        /// How far back; up to 1 hour in finer steps
+        #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=24))]
+        hours: u32,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Make a region active for a name
     Switch(SwitchArgs),
     /// Move every name out of a region, and keep names from moving in

@@ -87,6 +87,16 @@ async fn perform(cli: Cli) -> Outcome {
         Verb::Status { name: Some(name), json } => read::name(&client()?, &name, json).await,
         Verb::Explain { name, json } => read::explain(&client()?, &name, json).await,
         Verb::Probe(args) => probe::probe(client, args).await,
+        Verb::History {
+            name,
+            region,
+            endpoint,
+            hours,
+            json,
+        } => {
+            let part = [("region", region), ("endpoint", endpoint), ("hours", Some(hours.to_string()))];
+            read::history(&client()?, &name, part, json).await
+        }
         Verb::Proposals { json } => read::proposals(&client()?, json).await,
         Verb::Switch(args) => change::switch(&client()?, args).await,
         Verb::Evacuate(args) => change::evacuate(&client()?, args).await,

@@ -1,4 +1,4 @@
-//! The verbs that only look: `status`, `explain`, `proposals`.
+//! The verbs that only look: `status`, `explain`, `history`, `proposals`.
 
 use super::client::{Client, segment};
 use super::outcome::{Outcome, say};
@@ -63,6 +63,17 @@ pub(super) async fn explain(client: &Client, name: &Name, json: bool) -> Outcome
         Some(text) if !json => say(&render::clean_lines(text)),
         _ => say_json(&explanation),
     }
+}
+
+/// `history NAME`: of the application that the name belongs to.
+pub(super) async fn history(client: &Client, name: &Name, part: [(&str, Option<String>); 3], json: bool) -> Outcome {
+    let item = accept(client.get(&path_of(&name.to_string(), "")).await?)?;
+    let mut path = format!("/v1/apps/{}/history?limit={PAGE}", segment(&render::text(&item, "app")));
+    for (key, value) in part.iter().filter_map(|(key, value)| Some((key, value.as_ref()?))) {
+        path.push_str(&format!("&{key}={}", segment(value)));
+    }
+    let body = accept(client.get(&path).await?)?;
+    if json { say_json(&body) } else { say(&render::history(&body)) }
 }
 
 /// `proposals`.

@@ -109,6 +109,9 @@ impl Writer {
                 Some(Message::Stop(reply)) => {
                     let _ = reply.send(());
                 }
+                Some(Message::History(request, reply)) => {
+                    let _ = reply.send(self.tell_history(&request));
+                }
             }
         }
         if self.takes_changes() && candidate.is_none() && self.retry_at.is_none() {
@@ -395,6 +398,7 @@ impl Writer {
         self.prober.configure(&self.config.fleet);
         self.health.suspect_above(self.config.node.suspect_self_above);
         self.health.reconfigure(&self.config.fleet, self.clock.now());
+        self.history.reconfigure(&old.fleet, &self.config.fleet);
         self.watch.reconfigured(&old.fleet, &self.config.fleet);
         let config = self.config.clone();
         for name in old.fleet.names.keys().filter(|name| !config.fleet.names.contains_key(name)) {

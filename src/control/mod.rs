@@ -20,7 +20,10 @@ pub use publish::compile;
 pub use reload::{Candidate, load, placed};
 pub use roles::restore as restore_roles;
 pub use settings::settings_at_start;
-pub use types::{Alert, AlertKey, DryRun, Event, Happening, Published, Receipt, ReloadRequest, Serving, SubmitError, WARNINGS_MAX};
+pub use types::{
+    Alert, AlertKey, DryRun, Event, Happening, HistoryPage, HistoryRequest, Published, Receipt, ReloadRequest, Serving, SubmitError,
+    WARNINGS_MAX,
+};
 pub use writer::Parts;
 
 use crate::answer::Snapshot;
@@ -207,6 +210,18 @@ impl Handle {
         let mut watch = Watch::clone(&published.watch);
         watch.poll(&published.state, fleet, &published.health, now);
         Some(steering::explain(steered, &published.state, &published.health, &watch, now))
+    }
+
+    /// What was observed in the last hours; asked of the writer, so that keeping it costs a publish nothing.
+    ///
+    /// # Errors
+    /// [`SubmitError::Unavailable`] when the server is stopping.
+    pub async fn history(&self, request: HistoryRequest) -> Result<HistoryPage, SubmitError> {
+        let gone = || SubmitError::Unavailable("the server is stopping".to_owned());
+        let (reply, answer) = oneshot::channel();
+        let message = writer::Message::History(request, reply);
+        self.inner.messages.send(message).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())
     }
 
     /// Records the stop, saves what is worth saving, and ends the writer. The lanes answer on until they are stopped.

@@ -1,13 +1,14 @@
 //! What goes in and out of the writer: requests' receipts, dry runs, errors, events, alerts and the published view.
 
 use crate::config::Config;
-use crate::health::Book;
+use crate::health::{Book, Told};
 use crate::ledger::{Entry, Hash};
-use crate::model::{Actor, AppId, Decision, Diagnostic, Draft, Generation, Name, RegionHealth, RegionId, Seq, Wall};
+use crate::model::{Actor, AppId, Decision, Diagnostic, Draft, Endpoint, Generation, Name, RegionHealth, RegionId, Seq, Wall};
 use crate::role::{Denied, State, Watch};
 use crate::steering::AlertKind;
 use serde::Serialize;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What readers see: one consistent moment. Cloning the parts is cheap; the whole is replaced at each publish.
 #[derive(Clone)]
@@ -70,6 +71,32 @@ pub struct Alert {
     pub message: String,
     /// Since when.
     pub since: Wall,
+}
+
+/// Which part of the history.
+#[derive(Debug, Clone)]
+pub struct HistoryRequest {
+    /// The application.
+    pub app: AppId,
+    /// Only this region.
+    pub region: Option<RegionId>,
+    /// Only this endpoint.
+    pub endpoint: Option<Endpoint>,
+    /// How far back.
+    pub within: Duration,
+    /// How many targets are left out at the beginning.
+    pub skip: usize,
+    /// Most targets.
+    pub limit: usize,
+}
+
+/// A part of the history.
+#[derive(Debug, Clone)]
+pub struct HistoryPage {
+    /// One a probe at an address.
+    pub items: Vec<Told>,
+    /// Whether there are more.
+    pub more: bool,
 }
 
 /// Proof of a change: it is durable and this node answers accordingly.

@@ -15,11 +15,11 @@
 use super::alerts::{Alerts, Turn};
 use super::publish::{Prepared, Publisher};
 use super::reload::Candidate;
-use super::types::{AlertKey, Event, Happening, Receipt, ReloadRequest, Serving, SubmitError};
+use super::types::{AlertKey, Event, Happening, HistoryPage, HistoryRequest, Receipt, ReloadRequest, Serving, SubmitError};
 use crate::config::{Config, Outline};
-use crate::health::{Book, Change, ChangeKind};
+use crate::health::{Book, Change, ChangeKind, History};
 use crate::ledger::{Entry, Hash};
-use crate::model::{Actor, Body, Diagnostic, Draft, HealthSource, Mono, Name, Now, Outcome, Seq, Suspicion};
+use crate::model::{Actor, Body, Diagnostic, Draft, HealthSource, Mono, Name, Now, Outcome, ProbeTarget, Seq, Suspicion};
 use crate::probe::{ProbeEvent, Prober};
 use crate::role::{Request, State, Watch};
 use crate::steering::AlertKind;
@@ -58,6 +58,8 @@ pub(super) enum Message {
     Adopt(Box<Candidate>, ReloadRequest, Reply),
     /// A reload for this reason did not get as far as that: its files are wrong.
     Refused(String, SubmitError, Reply),
+    /// Tell what was observed in the last hours.
+    History(HistoryRequest, oneshot::Sender<HistoryPage>),
     /// Record the stop, save what is worth saving, end.
     Stop(oneshot::Sender<()>),
 }
@@ -121,6 +123,7 @@ pub(super) struct Writer {
     pub(super) state: State,
     pub(super) head: Hash,
     pub(super) health: Book,
+    pub(super) history: History,
     pub(super) watch: Watch,
     pub(super) appender: Option<Appender>,
     pub(super) prober: Prober,
@@ -153,6 +156,7 @@ impl Writer {
             state: parts.state,
             head: parts.head,
             health: parts.health,
+            history: History::new(),
             watch: Watch::new(),
             appender: parts.appender,
             prober: parts.prober,
@@ -185,6 +189,10 @@ impl Writer {
                 done = wait_for(&mut self.in_flight) => self.finish_append(done),
                 message = messages.recv(), if self.waiting.len() < WAITING_MAX => match message {
                     Some(Message::Stop(reply)) => return self.stop(reply).await,
+                    Some(Message::History(request, reply)) => {
+                        // Nobody waiting any more is no error.
+                        let _ = reply.send(self.tell_history(&request));
+                    }
                     Some(message) => self.waiting.push_back(message),
                     None => return,
                 },
@@ -244,6 +252,7 @@ impl Writer {
         }
         if now.mono.since(self.health_saved_at) >= TICK {
             self.health_saved_at = now.mono;
+            self.history.expire(now.mono);
             if let Some(appender) = &self.appender {
                 appender.save_health(self.health.save(now));
             }
@@ -258,6 +267,17 @@ impl Writer {
         }
     }
 
+    /// A part of the history.
+    pub(super) fn tell_history(&self, request: &HistoryRequest) -> HistoryPage {
+        let wanted = |target: &ProbeTarget| {
+            request.region.as_ref().is_none_or(|region| *region == target.region)
+                && request.endpoint.as_ref().is_none_or(|endpoint| *endpoint == target.endpoint)
+        };
+        let (page, now) = ((request.skip, request.limit), self.clock.now().mono);
+        let (items, more) = self.history.tell(&request.app, wanted, request.within, page, now);
+        HistoryPage { items, more }
+    }
+
     /// Folds probe outcomes into health.
     fn fold(&mut self, events: impl Iterator<Item = ProbeEvent>) {
         let now = self.clock.now();
@@ -268,6 +288,7 @@ impl Writer {
             match event {
                 ProbeEvent::Outcome(outcome) => {
                     self.count(&outcome);
+                    self.history.ran(&outcome);
                     changes.extend(self.health.observe(&outcome, now));
                 }
                 ProbeEvent::Resolved {
@@ -301,6 +322,7 @@ impl Writer {
         if changes.is_empty() {
             return;
         }
+        self.history.changed(&changes, now.mono);
         if changes.iter().any(|change| matches!(change.what, ChangeKind::Prober { .. })) {
             let suspicion = self.health.suspicion().map(suspected_message);
             self.node_alert(AlertKind::ProberSuspected, suspicion);

@@ -22,6 +22,7 @@
 //! verdict.
 
 mod cell;
+mod history;
 mod lateness;
 mod places;
 mod region;
@@ -36,6 +37,7 @@ use crate::model::{
 };
 use cell::Cell;
 pub use cell::Run;
+pub use history::{History, Told};
 use lateness::Lateness;
 use region::RegionBook;
 pub use saved::{Saved, SavedCell};

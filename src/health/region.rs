@@ -104,6 +104,8 @@ impl RegionBook {
             observed: Observed::None,
             observed_since: now,
             endpoints: Vec::new(),
+            cut_since: None,
+            passed_at: None,
             cannot_run: None,
         };
         let mut book = RegionBook {
@@ -206,7 +208,10 @@ impl RegionBook {
         }
         let said = (observed, cell.observed());
         if counting {
-            self.status.evidence_at = self.status.evidence_at.max(cell.last.as_ref().map(|last| last.at));
+            let last = cell.last.as_ref();
+            self.status.evidence_at = self.status.evidence_at.max(last.map(|last| last.at));
+            let passed = last.filter(|last| last.result.is_ok());
+            self.status.passed_at = self.status.passed_at.max(passed.map(|last| last.at));
         }
         let touched = Arc::clone(&cell.target);
         if said.0 != said.1 {
@@ -299,6 +304,7 @@ impl RegionBook {
         if health != self.status.health {
             let from = std::mem::replace(&mut self.status.health, health);
             self.status.since = now;
+            self.status.cut_since = self.cut_since(app);
             changes.push(self.change(app, id, ChangeKind::Region { from, to: health }));
         }
         let observed = self.tally.observed();
@@ -337,6 +343,7 @@ impl RegionBook {
         if health != self.status.health {
             let from = std::mem::replace(&mut self.status.health, health);
             self.status.since = now;
+            self.status.cut_since = self.cut_since(app);
             changes.push(change(target, ChangeKind::Region { from, to: health }));
         }
     }
@@ -400,6 +407,13 @@ impl RegionBook {
             ));
         }
         parts.join("; ")
+    }
+
+    /// While the region is unhealthy: since when the last of its counting probes that are cut off is.
+    fn cut_since(&self, app: &App) -> Option<Mono> {
+        let counts = |cell: &&Cell| app.probes.get(cell.target.probe).is_some_and(|spec| !spec.monitoring_only);
+        let cut = self.cells().filter(counts).filter_map(|cell| cell.voice.cut_since()).max();
+        cut.filter(|_| self.status.health == RegionHealth::Unhealthy)
     }
 
     /// The first counting probe that cannot run on this node, and why.

@@ -28,12 +28,14 @@
 //! 7. **Danger, weighed.** With two regions suspicion needs both cut off, and then there is nowhere to move to: it cannot keep a
 //!    failover from happening. With more, it delays one by that minute, if more than the share of all regions die at once. An
 //!    application whose endpoints are all in one region cannot be moved by anybody.
+//! 8. **No hearsay.** A policy moves away from a region that is cut off only to one that was reached since then (`role::Watch` sees
+//!    to it). So a verdict that falls before the others were heard (`fall = 1`, a rapid re-check) moves nothing yet: either the
+//!    target is reached and the prober works, or it is not, and law 4 speaks.
 //!
 //! Limits, admitted: from one vantage point a dead world and a dead uplink look the same, so as long as *nothing* is reached,
 //! nothing is concluded, `when-all-down` does not set in for what was not sick before, and a person must decide (a switch with
 //! `--override target-healthy` works). With a single region nothing is ever suspected: it is everything there is, and its
-//! `when-all-down` shall work. A verdict that falls before the others were heard (`fall = 1`, or a rapid
-//! re-check) can move a name before suspicion begins; a `failover-delay` of one interval closes that.
+//! `when-all-down` shall work. A proposal may open on a verdict that falls before the others were heard, and ends when that is taken back.
 //!
 //! Time is cut into slots, eight to a window, so a word costs the same for any number of probes, and nothing is kept per word.
 
@@ -71,6 +73,11 @@ struct Word {
 }
 
 impl Voice {
+    /// Since when it is cut off, while it is.
+    pub fn cut_since(&self) -> Option<Mono> {
+        self.word.filter(|word| word.cut).map(|word| word.at)
+    }
+
     /// The verdict from before it was cut off, if that was after `since`.
     pub fn turned_since(&self, since: Mono) -> Option<Verdict> {
         self.word.filter(|word| word.cut && word.at > since).map(|word| word.before)

@@ -129,6 +129,10 @@ pub struct RegionStatus {
     pub observed_since: Mono,
     /// Its endpoints in the order of the config.
     pub endpoints: Vec<EndpointStatus>,
+    /// While it is unhealthy and cut off: since when the last of its probes was.
+    pub cut_since: Option<Mono>,
+    /// When a counting probe there passed last.
+    pub passed_at: Option<Mono>,
     /// Why a counting probe there cannot run on this node, if one cannot: `postgres: password file …`.
     pub cannot_run: Option<String>,
 }

@@ -47,6 +47,8 @@ impl Health {
             observed: Observed::None,
             observed_since: now.mono,
             endpoints: endpoints.collect(),
+            cut_since: None,
+            passed_at: (health == RegionHealth::Healthy).then_some(now.mono),
             cannot_run: None,
         };
         self.regions.insert((app.id.clone(), region), status);

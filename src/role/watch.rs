@@ -20,6 +20,7 @@
 //! observed role) it rests on began; so a break between two polls counts as a break.
 //!
 //! Choices made here:
+//! - Row 4 moves away from a region that was cut off only to one that was reached since then.
 //! - A delay concerns its condition alone, not the gates: with failover-delay over, a target that passes at last is moved to at once.
 //! - Row 5 proposes the first candidate; row 4 takes the first candidate that passes, which may be another one.
 //! - Under `follow` nothing is proposed: its truth is the application, and an operator sees the alerts and can switch.
@@ -36,6 +37,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// After how long it is looked again whether a target was reached since the active region was cut off.
+const LISTEN_AGAIN_AFTER: Duration = Duration::from_millis(250);
 /// After how long a draft that was offered and not applied is offered again, if nobody polls before.
 const OFFER_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -111,6 +114,8 @@ struct Want {
     since: Mono,
     /// Where it moves then; none: no region passes the gates now.
     to: Option<RegionId>,
+    /// Whether that region has been reached since the active one was cut off.
+    heard: bool,
     /// How long the condition must hold.
     delay: Duration,
     /// The delay's name in the config.
@@ -244,10 +249,15 @@ fn look(sight: &Sight<'_>, slot: &mut Slot, proposal_last: &mut u64) -> Vec<Draf
     if let Some(to) = want.to.clone() {
         let cooled_at = cooldown_over_at(sight.known, sight.steered.app.cooldown).unwrap_or(over_at);
         let until = over_at.max(cooled_at);
-        if until <= sight.now.mono {
+        if until <= sight.now.mono && want.heard {
             slot.holds = Some((want.condition, seen_since));
             return vec![sight.moved(&to, &want.why)];
         }
+        let until = if want.heard {
+            until
+        } else {
+            until.max(sight.now.mono.plus(LISTEN_AGAIN_AFTER))
+        };
         slot.due = Some(until);
         let why = sight.why_wait(&want, over_at, cooled_at);
         slot.waiting = Some(Waiting { to, until, why });
@@ -300,8 +310,17 @@ impl Sight<'_> {
             delay: self.steered.app.failover_delay,
             delay_name: "failover-delay",
             why: format!("{}{}", self.describe(active), target.unwrap_or_default()),
+            heard: to.as_ref().is_none_or(|to| self.is_heard(to)),
             to,
         }
+    }
+
+    /// Whether a region has been reached since the active one was cut off, if it was: before that, its verdict is hearsay, and the
+    /// prober may be the one that is cut off (`health`, law 8).
+    fn is_heard(&self, to: &RegionId) -> bool {
+        let cut_since = self.status(&self.known.active).and_then(|status| status.cut_since);
+        let passed_at = self.status(to).and_then(|status| status.passed_at);
+        cut_since.is_none_or(|cut| passed_at.is_some_and(|passed| passed > cut))
     }
 
     /// Row 2: home again.
@@ -314,6 +333,7 @@ impl Sight<'_> {
         Some(Want {
             condition: Condition::Returning(active.clone()),
             to: Some(home.clone()).filter(|home| self.passes(home)),
+            heard: true,
             since: status.since,
             delay: self.steered.app.failback_delay,
             delay_name: "failback-delay",
@@ -331,6 +351,7 @@ impl Sight<'_> {
         (*to != self.known.active).then(|| Want {
             condition: Condition::Following(to.clone()),
             to: Some(to.clone()).filter(|to| self.passes(to)),
+            heard: true,
             since: self.status(to).map_or(self.now.mono, |status| status.observed_since),
             delay: self.steered.app.failover_delay,
             delay_name: "failover-delay",
@@ -344,6 +365,12 @@ impl Sight<'_> {
         let mut open = Vec::new();
         if over_at > now {
             open.push(format!("{} of {}", want.delay_name, show_duration(want.delay)));
+        }
+        if !want.heard {
+            let to = want.to.as_ref().map_or_else(String::new, ToString::to_string);
+            open.push(format!(
+                "next word of {to}, which was not reached since the active region was cut off"
+            ));
         }
         if cooled_at > now {
             open.push(format!("cooldown of {}", show_duration(self.steered.app.cooldown)));

@@ -233,6 +233,12 @@ fn the_worst_case_is_a_formula_with_numbers() {
         "10s × 1.1 + 1s × 1.1 × 2 + 1s timeout + 10s failover-delay + 30s TTL = 54.2s"
     );
     shop.probes[0].fall = 1;
+    assert_eq!(
+        worst_case(&shop).formula,
+        "10s × 1.1 × 2 + 1s timeout until the target was heard too + 30s TTL = 53s",
+        "no move on hearsay"
+    );
+    shop.failover = Failover::Manual;
     assert!(worst_case(&shop).formula.starts_with("10s × 1.1 × 1 + 1s timeout"));
     shop.probes.clear();
     assert_eq!(worst_case(&shop).total, None);

@@ -2,7 +2,8 @@
 //!
 //! `interval × (1 + JITTER) × fall + timeout + failover-delay + TTL`, for the slowest counting probe; where it has a
 //! recheck-interval, `interval × (1 + JITTER) + recheck-interval × (1 + JITTER) × (fall - 1) + timeout + …`, since only the first
-//! failure is waited for at the usual pace. A region is given up when all of its endpoints are, and an endpoint when its probes say so. With `require` less than all, the slowest is an upper bound.
+//! failure is waited for at the usual pace. A policy that moves by itself does so only once the target was heard after the first
+//! failure, so with a rapid re-check and a short failover-delay it is `interval × (1 + JITTER) × 2 + timeout + TTL` where that is more. A region is given up when all of its endpoints are, and an endpoint when its probes say so. With `require` less than all, the slowest is an upper bound.
 //! What a person takes to decide is unknown and shown as its own term; resolvers that stretch TTLs and open connections are not counted.
 
 use crate::model::{App, Failover, JITTER, ProbeSpec, show_duration};
@@ -57,6 +58,16 @@ fn waits(probe: &ProbeSpec) -> String {
     }
 }
 
+/// Until the target was heard after the first failure.
+fn hearing(probe: &ProbeSpec) -> Duration {
+    let again = ProbeSpec {
+        recheck_interval: None,
+        fall: 2,
+        ..probe.clone()
+    };
+    detection(&again)
+}
+
 /// The worst case of an application's names.
 pub fn worst_case(app: &App) -> WorstCase {
     let ttl = Duration::from_secs(u64::from(app.ttl));
@@ -68,14 +79,27 @@ pub fn worst_case(app: &App) -> WorstCase {
         .filter(|probe| !probe.monitoring_only)
         .max_by_key(|probe| detection(probe));
     let detect = slowest.map(detection);
-    let total = detect.map(|detect| detect.saturating_add(delay.unwrap_or_default()).saturating_add(ttl));
+    let moves = matches!(app.failover, Failover::OneWay | Failover::Automatic);
+    let until = detect.map(|detect| detect.saturating_add(delay.unwrap_or_default()));
+    let hears = slowest.filter(|_| moves).map(hearing).filter(|hears| Some(*hears) > until);
+    let total = hears.or(until).map(|until| until.saturating_add(ttl));
     WorstCase {
         detect,
         delay,
         person,
         ttl: Some(ttl),
         total,
-        formula: formula(slowest, delay, ttl, total),
+        formula: match (slowest, total) {
+            (Some(probe), Some(total)) if hears.is_some() => format!(
+                "{} × {} × 2 + {} timeout until the target was heard too + {} TTL = {}",
+                show_duration(probe.interval),
+                1.0 + JITTER,
+                show_duration(probe.timeout),
+                show_duration(ttl),
+                show_duration(total)
+            ),
+            _ => formula(slowest, delay, ttl, total),
+        },
     }
 }
 

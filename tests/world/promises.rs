@@ -6,6 +6,7 @@ use pointsman::model::*;
 use pointsman::role::{self, State};
 use pointsman::steering;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 impl World {
     /// What is due was done: no proposal is missing or wrong, no policy sits on a move.
@@ -36,7 +37,16 @@ impl World {
             if let (true, true, Some(target)) = (moves, sick, &target) {
                 let since = known.moved_at.unwrap_or(self.fresh_since).max(status.since).max(self.fresh_since);
                 let delay = steered.app.failover_delay.max(steered.app.cooldown);
-                assert!(self.now.mono.since(since) < delay, "{name} should have moved to {target}");
+                let passed_at = self.book.region(&steered.app.id, target).unwrap().passed_at;
+                // The policy listens four times a second.
+                let heard = |passed: Mono| self.now.mono.since(passed) >= Duration::from_millis(250);
+                let is_heard = status
+                    .cut_since
+                    .is_none_or(|cut| passed_at.is_some_and(|passed| passed > cut && heard(passed)));
+                assert!(
+                    self.now.mono.since(since) < delay || !is_heard,
+                    "{name} should have moved to {target}"
+                );
                 assert!(self.watch.waiting(name).is_some(), "{name} waits for nothing");
             }
         }
@@ -138,6 +148,15 @@ impl World {
             _ => {}
         }
         let status = |region: &RegionId| self.book.region(&steered.app.id, region).unwrap();
+        if let Some(cut) = status(&change.from)
+            .cut_since
+            .filter(|_| sick && steered.app.failover != Failover::Follow)
+        {
+            assert!(
+                status(&change.to).passed_at.is_some_and(|passed| passed > cut),
+                "moved on hearsay: {draft:?}"
+            );
+        }
         let (since, delay) = match steered.app.failover {
             Failover::Follow => {
                 let says = |region: &&RegionId| status(region).observed == Observed::Active;

@@ -7,6 +7,7 @@
 mod body;
 mod change;
 mod event;
+mod history;
 mod ledger;
 mod probes;
 mod proposals;
@@ -18,6 +19,7 @@ mod tests;
 pub(super) use body::{body_names, sentence};
 pub(super) use change::{dry_run, error, now_answered, receipt, refusal, warnings};
 pub(super) use event::event;
+pub(super) use history::history;
 pub(super) use ledger::{actor, entry, log};
 pub(super) use probes::probes;
 pub(super) use proposals::proposals;
