@@ -4,9 +4,9 @@
 mod asking;
 mod dns;
 mod exec;
+mod grpc;
 mod handshake;
 mod hostile;
-mod grpc;
 mod http;
 mod mysql;
 mod postgres;

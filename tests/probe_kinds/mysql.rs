@@ -4,7 +4,7 @@
 use super::tls::Authority;
 use super::*;
 use pointsman::model::{Expect, MysqlProbe, Source, Test, TlsOptions};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncWrite};
