@@ -60,12 +60,7 @@ pub async fn serve_until(options: ServeOptions, ready: impl FnOnce()) -> anyhow:
     let bound = dns::Server::bind(&boot.config.dns.listen, boot.config.dns.workers).context("opening the DNS sockets")?;
     let bound = with_encrypted(bound, boot.config.dns.encrypted.as_ref())?;
     let server = bound.start(lanes.clone(), stats.clone()).context("starting the DNS server")?;
-    for address in server.addresses() {
-        tracing::info!(%address, "answering DNS over UDP and TCP");
-    }
-    for (transport, address) in server.encrypted_addresses() {
-        tracing::info!(%address, transport = transport.as_str(), "answering encrypted DNS");
-    }
+    say_addresses(&server);
 
     let outline = give_zones_back(&mut boot);
 
@@ -115,6 +110,16 @@ pub async fn serve_until(options: ServeOptions, ready: impl FnOnce()) -> anyhow:
     server.stop().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Tells the log where DNS is answered.
+fn say_addresses(server: &dns::Running) {
+    for address in server.addresses() {
+        tracing::info!(%address, "answering DNS over UDP and TCP");
+    }
+    for (transport, address) in server.encrypted_addresses() {
+        tracing::info!(%address, transport = transport.as_str(), "answering encrypted DNS");
+    }
 }
 
 /// Takes the sockets of the encrypted transports, with a certificate that follows its files.
