@@ -18,8 +18,8 @@ use crate::dns::clerk::Clerk;
 use crate::dns::lane::QUERY_OCTETS_MAX;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::body::{Body, Incoming};
+use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Request, StatusCode};
 use std::borrow::Cow;
@@ -58,10 +58,17 @@ pub(super) async fn exchange(clerk: &Clerk, path: &str, request: Request<Incomin
         let answer = clerk.answer(&query, peer, local);
         answer.map_err(|_| Fault(StatusCode::BAD_REQUEST, "that is no DNS query"))
     });
-    match answer {
+    let mut response = match answer {
         Ok(answer) => whole(answer),
         Err(fault) => refused(fault),
+    };
+    if head.method == Method::HEAD {
+        // RFC 9110 §9.3.2: the length that GET would have, and no content; HTTP/2 does not take it away by itself.
+        let content = std::mem::take(response.body_mut());
+        let length = content.size_hint().exact().unwrap_or_default();
+        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
+    response
 }
 
 /// Where the DNS message of a request is.
