@@ -1,7 +1,7 @@
 //! ns per `respond` by kind of answer, and the time to publish one changed name among many.
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use pointsman::answer::{CookieSecrets, Ctx, Out, Snapshot, SteeredInput, Transport, UDP_OCTETS_MAX, respond};
+use pointsman::answer::{CookieSecrets, Ctx, Out, Outcome, Snapshot, SteeredInput, Transport, UDP_OCTETS_MAX, respond};
 use pointsman::model::{Answer, AppId, Decision, Name, Reason, RegionId};
 use pointsman::zone::{Source, read};
 use std::hint::black_box;
@@ -94,7 +94,35 @@ fn answering(criterion: &mut Criterion) {
             });
         });
     }
+    let mut bare = query("host77.example.", 1);
+    let first = with_option(&bare, 10, b"clientck");
+    let outcome = respond(&snapshot, &first, &ctx, &mut Out::new(&mut room));
+    let Outcome::Reply(reply) = outcome else { return };
+    let known = with_option(&bare, 10, &room[reply.len - 24..reply.len]);
+    bare.truncate(bare.len() - 11);
+    bare[11] = 0;
+    let options = [
+        ("hit without EDNS", bare),
+        ("hit, client cookie", first),
+        ("hit, server cookie", known),
+        ("hit, NSID asked", with_option(&query("host77.example.", 1), 3, b"")),
+    ];
+    for (what, packet) in options {
+        group.bench_function(what, |bencher| {
+            bencher.iter(|| respond(&snapshot, black_box(&packet), &ctx, &mut Out::new(&mut room)));
+        });
+    }
     group.finish();
+}
+
+/// A query that ends with an empty OPT, with an option in it.
+fn with_option(packet: &[u8], code: u8, value: &[u8]) -> Vec<u8> {
+    let mut packet = packet.to_vec();
+    packet.truncate(packet.len() - 2);
+    let octets = value.len() as u8;
+    packet.extend_from_slice(&[0, 4 + octets, 0, code, 0, octets]);
+    packet.extend_from_slice(value);
+    packet
 }
 
 /// One changed name: the time must not grow with the number of names.

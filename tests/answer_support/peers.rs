@@ -32,12 +32,17 @@ impl Drop for Peer {
 impl Peer {
     /// Starts NSD over zone files `(apex, path)`.
     pub fn nsd(folder: &Path, zones: &[(String, String)]) -> Peer {
+        Peer::nsd_with(folder, zones, "")
+    }
+
+    /// The same with further lines of its section `server`.
+    pub fn nsd_with(folder: &Path, zones: &[(String, String)], server: &str) -> Peer {
         let port = free_port();
         let at = folder.display();
         let mut config = format!(
             "server:\n ip-address: 127.0.0.1@{port}\n server-count: 1\n username: \"\"\n zonesdir: \"{at}\"\n database: \"\"\n \
              pidfile: \"{at}/nsd.pid\"\n xfrdfile: \"{at}/xfrd.state\"\n zonelistfile: \"{at}/zone.list\"\n logfile: \"{at}/nsd.log\"\n \
-             xfrdir: \"{at}\"\n cookie-secret-file: \"{at}/cookies\"\nremote-control:\n control-enable: no\n"
+             xfrdir: \"{at}\"\n cookie-secret-file: \"{at}/cookies\"\n{server}remote-control:\n control-enable: no\n"
         );
         for (apex, path) in zones {
             config.push_str(&format!("zone:\n name: \"{apex}\"\n zonefile: \"{path}\"\n"));
@@ -49,12 +54,17 @@ impl Peer {
 
     /// Starts Knot over zone files `(apex, path)`.
     pub fn knot(folder: &Path, zones: &[(String, String)]) -> Peer {
+        Peer::knot_with(folder, zones, "", "")
+    }
+
+    /// The same with a section more, and further lines of the template of all zones.
+    pub fn knot_with(folder: &Path, zones: &[(String, String)], section: &str, template: &str) -> Peer {
         let port = free_port();
         let at = folder.display();
         let mut config = format!(
             "server:\n  listen: 127.0.0.1@{port}\n  rundir: \"{at}\"\n  udp-workers: 1\n  tcp-workers: 1\n  background-workers: 1\n  udp-max-payload: 1232\n\
              database:\n  storage: \"{at}/knot\"\nlog:\n  - target: \"{at}/knot.log\"\n    any: warning\n\
-             template:\n  - id: default\n    storage: \"{at}\"\n    zonefile-sync: -1\n    journal-content: none\n    semantic-checks: off\nzone:\n"
+             {section}template:\n  - id: default\n    storage: \"{at}\"\n    zonefile-sync: -1\n    journal-content: none\n    semantic-checks: off\n{template}zone:\n"
         );
         for (apex, path) in zones {
             config.push_str(&format!("  - domain: \"{apex}\"\n    file: \"{path}\"\n"));
