@@ -47,6 +47,10 @@ impl Server {
     pub fn start(command: &[String], cpu: Option<usize>, log: &Path) -> std::io::Result<Server> {
         let log = fs::File::create(log)?;
         let mut words: Vec<String> = vec!["setsid".into()];
+        if find("setpriv").is_some() {
+            // A bench that is killed takes its servers along; what it was started under (a lock, say) must not live on in them.
+            words.extend(["setpriv", "--pdeathsig", "KILL"].map(str::to_owned));
+        }
         if let Some(cpu) = cpu {
             words.extend(["taskset".into(), "-c".into(), cpu.to_string()]);
         }
