@@ -30,7 +30,7 @@ pub fn settings(config: &Config, serving: &Serving) -> Result<Settings, String> 
     Ok(with_secrets(config, serving, cookies))
 }
 
-/// As [`settings`], for a start, which no secret keeps from answering: should the file be of no use, a secret
+/// As `settings`, for a start, which no secret keeps from answering: should the file be of no use, a secret
 /// for this run takes its place.
 pub fn settings_at_start(config: &Config, serving: &Serving) -> Settings {
     settings(config, serving).unwrap_or_else(|error| {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! commands ─▶ waiting ─┐ handle (gates) on a tentative state, all that waits at once
-//! reloads  ─▶          ├─▶ drafts ─▶ append (I/O thread, durable) ─▶ apply ─▶ decide ─▶ publish ─▶ acknowledge
+//! reloads  ─▶          ├─▶ drafts ─▶ decide, compile ─▶ append (I/O thread, durable) ─▶ apply ─▶ publish ─▶ acknowledge
 //! policies ────────────┘
 //! outcomes ─▶ health ─▶ decide ─▶ publish                                     (goes on while an append is under way)
 //! ```
