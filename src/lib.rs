@@ -26,7 +26,7 @@
 //! | T2 pure | [`steering`] | `decide(name, roles, health, now) -> Decision` with its reason; `explain` |
 //! | T2 pure | [`answer`] | decisions + zones → compiled wire answers; `respond`: query bytes → response bytes |
 //! | T3 shell | [`dns`] | sockets: lanes, which are threads with a loop of their own, for UDP, TCP and TLS; QUIC and HTTPS on tokio |
-//! | T3 shell | [`probe`] | http(s), tls, tcp, dns, exec, feed, postgres, mysql, grpc: timers and sockets; outcomes go to the writer |
+//! | T3 shell | [`probe`] | http(s), tls, tcp, dns, exec, feed, postgres, mysql, grpc, icmp, smtp: timers and sockets; outcomes go to the writer |
 //! | T3 shell | [`store`] | where the ledger lives: a file; the I/O thread with group commit |
 //! | T3 shell | [`telemetry`] | metrics registry, logs, the clock |
 //! | T3 shell | [`holder`] | who holds a port, for the message of whoever wanted it |

@@ -153,7 +153,10 @@ pub const KEYS: &[(&str, &str)] = &[
         "endpoints a region, `REGION = [\"address\", …]` or one host name; required for every region of `regions`",
     ),
     ("app.probe", "one probe, `[[app.ID.probe]]`, sent to each endpoint"),
-    ("probe.kind", "http, tls, tcp, dns, exec, feed, postgres, mysql or grpc; required"),
+    (
+        "probe.kind",
+        "http, tls, tcp, dns, exec, feed, postgres, mysql, grpc, icmp or smtp; required",
+    ),
     (
         "probe.interval",
         "time from one start to the next, before jitter; default \"5s\"; from 100ms to 1d",
@@ -319,6 +322,27 @@ pub const KEYS: &[(&str, &str)] = &[
     ),
     ("probe.feed.value.json", "JSON pointer (RFC 6901) to the number"),
     ("probe.feed.value.body", "or true: the whole content"),
+    ("probe.exec.expect", "what passes"),
+    ("probe.exec.expect.exit-code", "exit codes that pass, `[0, 1]`; default [0]"),
+    (
+        "probe.exec.expect.body",
+        "text that the output must contain, or a table of comparisons; default none",
+    ),
+    (
+        "probe.exec.expect.json",
+        "JSON pointers (RFC 6901) into the output and what they must point at: a value or a table of comparisons; default none",
+    ),
+    ("probe.exec.role", "where the output says what the application is; default none"),
+    ("probe.exec.role.json", "JSON pointer (RFC 6901) to the word"),
+    ("probe.exec.role.body", "or true: the whole output"),
+    ("probe.exec.role.active", "the word for active, or a table of comparisons"),
+    ("probe.exec.role.passive", "the word for passive, or a table of comparisons"),
+    (
+        "probe.exec.value",
+        "numbers to take from the output, `{ NAME = { json = \"/load\" } }`; shown and in the metrics; default none",
+    ),
+    ("probe.exec.value.json", "JSON pointer (RFC 6901) to the number"),
+    ("probe.exec.value.body", "or true: the whole output"),
     ("probe.postgres.port", "port; default 5432"),
     ("probe.postgres.user", "role to log in as; required"),
     (
@@ -401,6 +425,37 @@ pub const KEYS: &[(&str, &str)] = &[
     (
         "probe.grpc.server-name",
         "name or address that the certificate must be valid for, also sent as the authority; default the endpoint",
+    ),
+    (
+        "probe.icmp.payload-octets",
+        "octets that the echo request carries; default 32; 16 to 8952",
+    ),
+    ("probe.icmp.expect", "what passes"),
+    (
+        "probe.icmp.expect.rtt-ms",
+        "milliseconds from the request to its answer: a value or a table of comparisons; default anything",
+    ),
+    ("probe.smtp.port", "port; default 25, 465 with tls = \"implicit\""),
+    (
+        "probe.smtp.tls",
+        "off, starttls or implicit: TLS with a verified certificate, after STARTTLS or from the beginning; default \"off\"",
+    ),
+    (
+        "probe.smtp.ca",
+        "certificates (PEM) to trust instead of the system's; default none; relative to this file",
+    ),
+    (
+        "probe.smtp.server-name",
+        "name or address that the certificate must be valid for; default the endpoint",
+    ),
+    ("probe.smtp.expect", "what passes"),
+    (
+        "probe.smtp.expect.banner",
+        "first line of the greeting behind its code: a value or a table of comparisons; default anything",
+    ),
+    (
+        "probe.smtp.expect.certificate-days",
+        "whole days that the certificate is still good for: a value or a table of comparisons; default anything",
     ),
 ];
 

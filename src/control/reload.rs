@@ -7,7 +7,8 @@ use super::types::{Published, SubmitError};
 use super::{publish, settings};
 use crate::answer::{Settings, Snapshot};
 use crate::config::{self, Config, Loaded, Outline, Place, Places};
-use crate::model::{Decision, Diagnostic, Draft, Name, Now};
+use crate::model::{Decision, Diagnostic, Draft, Name, Now, ProbeKind};
+use crate::probe::icmp_refusal;
 use crate::role;
 use crate::zone::Zone;
 use std::path::{Path, PathBuf};
@@ -68,6 +69,7 @@ impl Candidate {
 pub fn load(path: &Path) -> Result<Loaded, Vec<Diagnostic>> {
     let mut loaded = config::load(&path.display().to_string(), &mut |file, folder| read(file, folder))?;
     loaded.warnings.extend(unreadable_files(&loaded.config, &loaded.places));
+    loaded.warnings.extend(forbidden_probes(&loaded.config, &loaded.places));
     let secrets = loaded.config.service.cookie_secret_file.as_deref().map(settings::read_secrets);
     if let Some(Err(error)) = secrets {
         // A reload refuses it; a start and a check should not: the set itself is right.
@@ -103,6 +105,24 @@ fn unreadable_files(config: &Config, places: &Places) -> Vec<Diagnostic> {
             Some(places.put(&place, Diagnostic::warning(None, message)))
         })
         .collect()
+}
+
+/// Probes of a kind that this process may not run. Warnings: the server may run as somebody else.
+fn forbidden_probes(config: &Config, places: &Places) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    let mut refusal = None;
+    for app in config.fleet.apps.values() {
+        for (number, probe) in app.probes.iter().enumerate() {
+            if !matches!(probe.kind, ProbeKind::Icmp(_)) {
+                continue;
+            }
+            if let Some(why) = refusal.get_or_insert_with(icmp_refusal) {
+                let message = format!("probe {} of app.{}: {why}", number + 1, app.id);
+                found.push(places.put(&Place::Probe(app.id.clone(), number), Diagnostic::warning(None, message)));
+            }
+        }
+    }
+    found
 }
 
 /// Reads one file; with a folder the file must lie in it once every link is resolved.

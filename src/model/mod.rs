@@ -32,7 +32,7 @@ pub use ids::{AppId, Generation, RegionId, Seq, Serial};
 pub use name::{LABEL_OCTETS_MAX, NAME_OCTETS_MAX, Name, NameError, parse_labels};
 pub use prefix::{Prefix, PrefixSet, RateLimit, mask};
 pub use probe::{
-    DnsProbe, ExecProbe, FeedProbe, FeedSource, GrpcProbe, HttpProbe, HttpVersion, Identity, JITTER, MysqlProbe, PostgresProbe, ProbeKind,
-    ProbeSpec, ProbeTarget, TcpProbe, TlsOptions, TlsProbe,
+    DnsProbe, ExecProbe, FeedProbe, FeedSource, GrpcProbe, HttpProbe, HttpVersion, IcmpProbe, Identity, JITTER, MysqlProbe, PostgresProbe,
+    ProbeKind, ProbeSpec, ProbeTarget, SmtpProbe, SmtpTls, TcpProbe, TlsOptions, TlsProbe,
 };
 pub use time::{Mono, Now, Wall, show_duration};

@@ -95,6 +95,10 @@ pub enum ProbeKind {
     Mysql(MysqlProbe),
     /// A call of the gRPC health service.
     Grpc(GrpcProbe),
+    /// An echo request.
+    Icmp(IcmpProbe),
+    /// The greeting of a mail server.
+    Smtp(SmtpProbe),
 }
 
 impl ProbeKind {
@@ -110,6 +114,8 @@ impl ProbeKind {
             ProbeKind::Postgres(_) => "postgres",
             ProbeKind::Mysql(_) => "mysql",
             ProbeKind::Grpc(_) => "grpc",
+            ProbeKind::Icmp(_) => "icmp",
+            ProbeKind::Smtp(_) => "smtp",
         }
     }
 
@@ -133,7 +139,8 @@ impl ProbeKind {
             ],
             ProbeKind::Mysql(mysql) => vec![("password-file", mysql.password_file.as_deref()), ("ca", ca_of(mysql.tls.as_ref()))],
             ProbeKind::Grpc(grpc) => vec![("ca", ca_of(grpc.tls.as_ref()))],
-            ProbeKind::Tcp(_) | ProbeKind::Dns(_) | ProbeKind::Feed(_) => Vec::new(),
+            ProbeKind::Smtp(smtp) => vec![("ca", ca_of(smtp.tls.as_ref().map(|(_, tls)| tls)))],
+            ProbeKind::Tcp(_) | ProbeKind::Dns(_) | ProbeKind::Feed(_) | ProbeKind::Icmp(_) => Vec::new(),
         };
         found.into_iter().filter_map(|(key, file)| Some((key, file?))).collect()
     }
@@ -169,7 +176,8 @@ impl ProbeKind {
                 files
             }
             ProbeKind::Grpc(grpc) => grpc.tls.as_mut().map(|tls| &mut tls.ca).into_iter().collect(),
-            ProbeKind::Tcp(_) | ProbeKind::Dns(_) | ProbeKind::Exec(_) => Vec::new(),
+            ProbeKind::Smtp(smtp) => smtp.tls.as_mut().map(|(_, tls)| &mut tls.ca).into_iter().collect(),
+            ProbeKind::Tcp(_) | ProbeKind::Dns(_) | ProbeKind::Exec(_) | ProbeKind::Icmp(_) => Vec::new(),
         };
         for file in files.into_iter().flatten() {
             *file = folder.join(&*file);
@@ -304,11 +312,13 @@ pub struct DnsProbe {
     pub data: Vec<String>,
 }
 
-/// `kind = "exec"`: exit code 0 passes. No shell; killed with its children at the timeout.
+/// `kind = "exec"`: the exit code says whether it passes, the output is the body. No shell; killed with its children at the timeout.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ExecProbe {
     /// Program (absolute path) and arguments; `{address}`, `{region}` and `{endpoint}` in an argument are replaced.
     pub command: Vec<String>,
+    /// Exit codes that pass.
+    pub exit_codes: Vec<u8>,
 }
 
 /// `kind = "feed"`: health and role that others measure.
@@ -378,6 +388,31 @@ pub struct GrpcProbe {
     pub service: String,
     /// TLS; none: in the clear.
     pub tls: Option<TlsOptions>,
+}
+
+/// `kind = "icmp"`: one echo request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IcmpProbe {
+    /// Octets that the request carries, at least 16.
+    pub payload_octets: u16,
+}
+
+/// `kind = "smtp"`: greeting, EHLO and QUIT; no mail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SmtpProbe {
+    /// Port at the endpoint.
+    pub port: u16,
+    /// TLS and when it begins; none: in the clear.
+    pub tls: Option<(SmtpTls, TlsOptions)>,
+}
+
+/// When TLS begins in a session with a mail server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SmtpTls {
+    /// After STARTTLS (RFC 3207).
+    Start,
+    /// With the connection (RFC 8314 section 3).
+    Implicit,
 }
 
 /// One address that a probe is sent to.

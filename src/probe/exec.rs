@@ -1,4 +1,7 @@
-//! `kind = "exec"`: a program of the operator's; exit code 0 passes.
+//! `kind = "exec"`: a program of the operator's; exit code 0, or one of those that the config names, passes.
+//!
+//! What it writes to its standard output is the body of its answer: for `expect`, `role` and `value`, when it is not longer
+//! than 64 KiB, and its last line for people. Standard error is for people only, when the output says nothing.
 //!
 //! The program gets its argument vector as written, no shell in between; `{address}`, `{region}` and
 //! `{endpoint}` in an argument are replaced. It runs in a process group of its own, which is killed whole
@@ -8,7 +11,7 @@
 
 use super::words::{clip_bytes, failure};
 use super::{Found, Kind, RunFuture, Stage};
-use crate::model::{ExecProbe, FailReason, Failure, ProbeTarget};
+use crate::model::{ExecProbe, Exposed, FailReason, Failure, ProbeTarget};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::os::unix::process::ExitStatusExt;
@@ -19,6 +22,8 @@ use tokio::process::Command;
 
 /// How much of the end of the output is kept while the program runs.
 const OUTPUT_OCTETS_MAX: usize = 8_192;
+/// Most octets of the output where it is looked at as a body.
+const BODY_OCTETS_MAX: usize = 65_536;
 /// Most characters of the output in a message.
 const OUTPUT_CHARS_MAX: usize = 200;
 /// How long output is waited for after the program ended: one that escaped may hold the pipe open.
@@ -28,6 +33,10 @@ const OUTPUT_AFTER_END: Duration = Duration::from_millis(100);
 pub(super) struct Exec {
     /// Program and arguments, filled in.
     command: Vec<String>,
+    /// Exit codes that pass.
+    exit_codes: Vec<u8>,
+    /// Whether anything looks at the output.
+    looks: bool,
 }
 
 /// Kills the process group when it goes.
@@ -43,7 +52,7 @@ impl Drop for Group {
 
 impl Exec {
     /// The probe at its target.
-    pub fn new(probe: &ExecProbe, target: &ProbeTarget) -> Exec {
+    pub fn new(probe: &ExecProbe, looks: bool, target: &ProbeTarget) -> Exec {
         let places = [
             ("{address}", target.address.to_string()),
             ("{region}", target.region.to_string()),
@@ -55,11 +64,24 @@ impl Exec {
         };
         Exec {
             command: probe.command.iter().enumerate().map(fill).collect(),
+            exit_codes: probe.exit_codes.clone(),
+            looks,
         }
     }
 
     /// One run.
-    async fn check(&self, stage: &Stage) -> Result<String, Failure> {
+    async fn check(&self, stage: &Stage) -> Found {
+        let mut exposed = Exposed::default();
+        let result = self.execute(stage, &mut exposed).await;
+        Found {
+            result,
+            observed: None,
+            exposed,
+        }
+    }
+
+    /// Runs the program to its end.
+    async fn execute(&self, stage: &Stage, exposed: &mut Exposed) -> Result<String, Failure> {
         stage.set("program has not ended");
         let Some((program, arguments)) = self.command.split_first() else {
             return Err(failure(FailReason::Internal, "no program is given"));
@@ -76,10 +98,10 @@ impl Exec {
         let mut child = command.spawn().map_err(cannot)?;
         let pid = child.id().and_then(|id| i32::try_from(id).ok());
         let group = pid.map(|pid| Group(Pid::from_raw(pid)));
-        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let (mut out, mut err) = (Output::new(if self.looks { BODY_OCTETS_MAX } else { 0 }), Output::new(0));
         let (mut stdout, mut stderr) = (child.stdout.take(), child.stderr.take());
         let status = {
-            let output = async { tokio::join!(keep_end(stdout.as_mut(), &mut out), keep_end(stderr.as_mut(), &mut err)) };
+            let output = async { tokio::join!(out.keep(stdout.as_mut()), err.keep(stderr.as_mut())) };
             tokio::pin!(output);
             let (status, open) = tokio::select! {
                 status = child.wait() => (status, true),
@@ -92,13 +114,95 @@ impl Exec {
             }
             status.map_err(cannot)?
         };
-        judge(status, &out, &err)
+        if let Some(code) = status.code() {
+            exposed.fact("exit-code", code);
+        }
+        let (out_end, err_end) = (last_line(&out.end), last_line(&err.end));
+        if self.looks {
+            exposed.set_body(out.body());
+        }
+        self.judge(status, out_end, err_end)
+    }
+
+    /// The exit code decides; the last line of the output, else of the errors, says why.
+    fn judge(&self, status: ExitStatus, out: Option<String>, err: Option<String>) -> Result<String, Failure> {
+        let passes = |code| u8::try_from(code).is_ok_and(|code| self.exit_codes.contains(&code));
+        let mut end = match (status.code(), status.signal()) {
+            (Some(code), _) if passes(code) => return Ok(out.unwrap_or_else(|| format!("exit code {code}"))),
+            (Some(code), _) => format!("exit code {code}"),
+            (None, Some(signal)) => match Signal::try_from(signal) {
+                Ok(name) => format!("killed by {name}"),
+                Err(_) => format!("killed by signal {signal}"),
+            },
+            (None, None) => "ended without exit code".to_owned(),
+        };
+        if self.exit_codes != [0] {
+            let codes: Vec<String> = self.exit_codes.iter().map(u8::to_string).collect();
+            end.push_str(&format!(", expected {}", codes.join(" or ")));
+        }
+        let message = match out.or(err) {
+            Some(line) => format!("{end}: {line}"),
+            None => end,
+        };
+        Err(failure(FailReason::Status, message))
+    }
+}
+
+/// What a program writes: all of it as far as it may go, and its end.
+struct Output {
+    /// From the beginning.
+    head: Vec<u8>,
+    /// Most octets of the head.
+    head_max: usize,
+    /// How many octets there were.
+    count: usize,
+    /// The last ones.
+    end: Vec<u8>,
+}
+
+impl Output {
+    /// Nothing yet.
+    fn new(head_max: usize) -> Output {
+        Output {
+            head: Vec::new(),
+            head_max,
+            count: 0,
+            end: Vec::new(),
+        }
+    }
+
+    /// Reads to the end.
+    async fn keep(&mut self, pipe: Option<&mut (impl AsyncRead + Unpin)>) {
+        let Some(pipe) = pipe else {
+            return;
+        };
+        let mut buffer = [0; 4096];
+        while let Ok(count @ 1..) = pipe.read(&mut buffer).await {
+            let new = buffer.get(..count).unwrap_or_default();
+            let room = self.head_max.saturating_sub(self.head.len());
+            self.head.extend_from_slice(new.get(..room).unwrap_or(new));
+            self.count = self.count.saturating_add(count);
+            self.end.extend_from_slice(new);
+            let over = self.end.len().saturating_sub(OUTPUT_OCTETS_MAX);
+            self.end.drain(..over);
+        }
+    }
+
+    /// All of it.
+    fn body(self) -> Result<Vec<u8>, Failure> {
+        match self.count > self.head_max {
+            true => Err(failure(
+                FailReason::Content,
+                format!("output is longer than {} octets", self.head_max),
+            )),
+            false => Ok(self.head),
+        }
     }
 }
 
 impl Kind for Exec {
     fn run<'a>(&'a mut self, stage: &'a Stage) -> RunFuture<'a> {
-        Box::pin(async move { Found::of(self.check(stage).await) })
+        Box::pin(self.check(stage))
     }
 }
 
@@ -122,39 +226,6 @@ fn fill(text: &str, places: &[(&str, String)]) -> String {
     }
     filled.push_str(rest);
     filled
-}
-
-/// Reads to the end and keeps the last octets.
-async fn keep_end(pipe: Option<&mut (impl AsyncRead + Unpin)>, kept: &mut Vec<u8>) {
-    let Some(pipe) = pipe else {
-        return;
-    };
-    let mut buffer = [0; 4096];
-    while let Ok(count @ 1..) = pipe.read(&mut buffer).await {
-        kept.extend_from_slice(buffer.get(..count).unwrap_or_default());
-        let over = kept.len().saturating_sub(OUTPUT_OCTETS_MAX);
-        kept.drain(..over);
-    }
-}
-
-/// Exit code 0 passes; otherwise the last line of the output, else of the errors, says why.
-fn judge(status: ExitStatus, out: &[u8], err: &[u8]) -> Result<String, Failure> {
-    if status.success() {
-        return Ok(last_line(out).unwrap_or_else(|| "exit code 0".to_owned()));
-    }
-    let end = match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exit code {code}"),
-        (None, Some(signal)) => match Signal::try_from(signal) {
-            Ok(name) => format!("killed by {name}"),
-            Err(_) => format!("killed by signal {signal}"),
-        },
-        (None, None) => "ended without exit code".to_owned(),
-    };
-    let message = match last_line(out).or_else(|| last_line(err)) {
-        Some(line) => format!("{end}: {line}"),
-        None => end,
-    };
-    Err(failure(FailReason::Status, message))
 }
 
 /// The last line with something on it.

@@ -13,7 +13,7 @@
 //! | `lookup` | one host name: when to look it up, what to keep when that fails |
 //! | `resolver` | addresses of host names, asked of the system's resolvers |
 //! | `query` | one DNS question to one server |
-//! | `http`, `handshake` (tls), `tcp`, `dns`, `exec`, `postgres`, `mysql`, `grpc` | one kind each, behind the trait `Kind` |
+//! | `http`, `handshake` (tls), `tcp`, `dns`, `exec`, `postgres`, `mysql`, `grpc`, `icmp`, `smtp` | one kind each, behind the trait `Kind` |
 //! | `connect` | TCP and TLS connections of the kinds that speak over a stream |
 //! | `certificate` | how long a server's certificate is good for |
 //! | `feed` | what others measure, in a file or posted |
@@ -36,6 +36,7 @@ mod feed;
 mod grpc;
 mod handshake;
 mod http;
+mod icmp;
 mod judge;
 mod limits;
 mod lookup;
@@ -48,6 +49,7 @@ mod prober;
 mod query;
 mod resolver;
 mod secure;
+mod smtp;
 mod task;
 mod tcp;
 #[cfg(test)]
@@ -163,6 +165,11 @@ pub async fn run_once(spec: &ProbeSpec, target: &ProbeTarget, origin: std::time:
     judged.outcome(target.clone(), at, end.saturating_duration_since(start))
 }
 
+/// Why this process may not send echo requests, which probes of kind `icmp` need; none where it may.
+pub fn icmp_refusal() -> Option<String> {
+    icmp::refusal()
+}
+
 /// The table of kinds.
 fn kind(spec: &ProbeSpec, target: &ProbeTarget, trust: &Arc<Trust>) -> Box<dyn Kind> {
     match &spec.kind {
@@ -170,11 +177,13 @@ fn kind(spec: &ProbeSpec, target: &ProbeTarget, trust: &Arc<Trust>) -> Box<dyn K
         ProbeKind::Tls(probe) => Box::new(handshake::Handshake::new(probe, target, trust)),
         ProbeKind::Tcp(probe) => Box::new(tcp::Tcp::new(probe, target)),
         ProbeKind::Dns(probe) => Box::new(dns::Dns::new(probe, target)),
-        ProbeKind::Exec(probe) => Box::new(exec::Exec::new(probe, target)),
+        ProbeKind::Exec(probe) => Box::new(exec::Exec::new(probe, spec.needs_body(), target)),
         // By hand nothing is posted; the prober hands in what was.
         ProbeKind::Feed(probe) => Box::new(feed::Feed::new(probe, !spec.expect.is_empty(), target, &Feeds::default())),
         ProbeKind::Grpc(probe) => Box::new(grpc::Grpc::new(probe, target, spec.timeout, trust)),
         ProbeKind::Mysql(probe) => Box::new(mysql::Mysql::new(probe, target, spec.timeout, trust)),
+        ProbeKind::Icmp(probe) => Box::new(icmp::Icmp::new(probe, target)),
+        ProbeKind::Smtp(probe) => Box::new(smtp::Smtp::new(probe, target, trust)),
         ProbeKind::Postgres(probe) => Box::new(postgres::Postgres::new(probe, target, spec.timeout, trust)),
     }
 }

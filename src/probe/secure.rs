@@ -114,6 +114,13 @@ pub(super) struct Bounded<S> {
     octets_max: usize,
 }
 
+impl<S> Bounded<S> {
+    /// The connection.
+    pub fn inner(&self) -> &S {
+        &self.stream
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.left == 0 {

@@ -236,7 +236,10 @@ async fn programs_are_bounded_and_do_not_hold_up_other_kinds() {
     };
     let (prober, mut events) = start(1, kinds);
     let mut program = probe(0, FAST);
-    program.kind = ProbeKind::Exec(ExecProbe { command: Vec::new() });
+    program.kind = ProbeKind::Exec(ExecProbe {
+        command: Vec::new(),
+        exit_codes: vec![0],
+    });
     let addresses: Vec<String> = (1..=200).map(|host| format!("192.0.2.{host}")).collect();
     let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
     prober.configure(&fleet("shop", &addresses, vec![program, probe(1, FAST)]));

@@ -1,11 +1,12 @@
 //! The exec kind, against the shell of the system as the operator's program.
 
 use super::*;
-use pointsman::model::ExecProbe;
+use pointsman::model::{ExecProbe, Expect, RoleRule, Source, Test, ValueRule};
 
 fn exec(command: &[&str]) -> ProbeKind {
     ProbeKind::Exec(ExecProbe {
         command: command.iter().map(|one| (*one).to_owned()).collect(),
+        exit_codes: vec![0],
     })
 }
 
@@ -111,4 +112,62 @@ async fn what_a_program_leaves_behind_is_killed_and_delays_nothing() {
 async fn endless_output_is_bounded() {
     let seen = run(shell("exec yes"), "127.0.0.1", Duration::from_millis(300)).await;
     fails(&seen, FailReason::Timeout, "program has not ended within 300ms");
+}
+
+#[tokio::test]
+async fn the_output_is_a_body_with_role_and_values() {
+    let said = r#"{"role": "standby", "load": 0.5, "queue": {"depth": "12"}}"#;
+    let is = |word: &str| vec![Test::Is(word.into())];
+    let json = |pointer: &str| Source::Json(pointer.to_owned());
+    let asked = |script: &str| {
+        let mut spec = spec(shell(script), LIMIT);
+        spec.expect = vec![Expect {
+            source: json("/queue/depth"),
+            tests: vec![Test::Below(20.0)],
+        }];
+        spec.role = Some(RoleRule {
+            source: json("/role"),
+            active: is("primary"),
+            passive: is("standby"),
+        });
+        let (name, source) = ("load".to_owned(), json("/load"));
+        spec.values = vec![ValueRule { name, source }];
+        spec
+    };
+    let seen = run_spec(&asked(&format!("echo '{said}'")), "127.0.0.1").await;
+    passes(&seen);
+    assert_eq!(seen.observed, Some(Observed::Passive));
+    assert_eq!(seen.values, [("exit-code".to_owned(), 0.0), ("load".to_owned(), 0.5)]);
+    // Also from one that fails.
+    let seen = run_spec(&asked(&format!("echo '{said}'; exit 2")), "127.0.0.1").await;
+    fails(&seen, FailReason::Status, &format!("exit code 2: {said}"));
+    assert_eq!(seen.observed, Some(Observed::Passive));
+    let deep = said.replace("12", "20");
+    let seen = run_spec(&asked(&format!("echo '{deep}'")), "127.0.0.1").await;
+    fails(&seen, FailReason::Content, "/queue/depth is \"20\", expected less than 20");
+    // Errors are no body, and neither is what is too long.
+    let seen = run_spec(&asked(&format!("echo '{said}' >&2")), "127.0.0.1").await;
+    fails(&seen, FailReason::Content, "body is no JSON (line 1, column 0)");
+    let seen = run_spec(&asked("head -c 70000 /dev/zero"), "127.0.0.1").await;
+    fails(&seen, FailReason::Content, "output is longer than 65536 octets");
+}
+
+#[tokio::test]
+async fn other_exit_codes_pass_where_the_config_says_so() {
+    let codes = |script: &str| match shell(script) {
+        ProbeKind::Exec(probe) => ProbeKind::Exec(ExecProbe {
+            exit_codes: vec![0, 1],
+            ..probe
+        }),
+        other => other,
+    };
+    let seen = run(codes("echo 'WARNING: disk at 91 %'; exit 1"), "127.0.0.1", LIMIT).await;
+    passes(&seen);
+    assert_eq!(seen.note, "WARNING: disk at 91 %");
+    let seen = run(codes("echo 'CRITICAL: disk full'; exit 2"), "127.0.0.1", LIMIT).await;
+    fails(&seen, FailReason::Status, "exit code 2, expected 0 or 1: CRITICAL: disk full");
+    assert_eq!(seen.values, [("exit-code".to_owned(), 2.0)]);
+    let seen = run(codes("kill -9 $$"), "127.0.0.1", LIMIT).await;
+    fails(&seen, FailReason::Status, "killed by SIGKILL, expected 0 or 1");
+    assert!(seen.values.is_empty());
 }

@@ -8,10 +8,12 @@ mod grpc;
 mod handshake;
 mod hostile;
 mod http;
+mod icmp;
 mod mysql;
 mod postgres;
 mod prober;
 mod resolver;
+mod smtp;
 mod tcp;
 mod tls;
 

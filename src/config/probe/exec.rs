@@ -4,7 +4,15 @@ use super::super::source::Findings;
 use super::super::table::{Table, shorten};
 use super::super::value::{self, Bad};
 use super::Read;
-use crate::model::{ExecProbe, ProbeKind};
+use super::expect::{self, Sources};
+use crate::model::{ExecProbe, Expect, ProbeKind, Source};
+use toml::de::DeValue;
+
+/// Where a role or a value may stand: in the output.
+const SOURCES: Sources = Sources {
+    headers: false,
+    status: false,
+};
 
 /// Reads the keys of `kind = "exec"`.
 pub(super) fn read(table: &mut Table<'_>, findings: &mut Findings<'_>) -> Option<Read> {
@@ -16,6 +24,9 @@ pub(super) fn read(table: &mut Table<'_>, findings: &mut Findings<'_>) -> Option
             false => Ok(argument),
         }
     });
+    let expect = read_expect(table, findings);
+    let role = expect::role(table, findings, "probe.exec.role", SOURCES);
+    let values = expect::values(table, findings, "probe.exec.value", SOURCES, &["exit-code"]);
     let Some(command) = command else {
         if !table.is_bad("command") {
             table.missing(findings, "command", "command = [\"/usr/local/bin/check-shop\", \"{address}\"]");
@@ -32,5 +43,36 @@ pub(super) fn read(table: &mut Table<'_>, findings: &mut Findings<'_>) -> Option
         Some(_) => {}
     }
     let command = command.value.into_iter().map(|argument| argument.value).collect();
-    Some(Read::plain(ProbeKind::Exec(ExecProbe { command })))
+    let ((exit_codes, expect), role, values) = (expect?, role?, values?);
+    Some(Read {
+        kind: ProbeKind::Exec(ExecProbe { command, exit_codes }),
+        expect,
+        role,
+        values,
+    })
+}
+
+/// Reads `expect`: the exit codes that pass, and what the output must be.
+fn read_expect(table: &mut Table<'_>, findings: &mut Findings<'_>) -> Option<(Vec<u8>, Vec<Expect>)> {
+    let (mut codes, mut expects) = (vec![0], Vec::new());
+    let Some((entries, span)) = table.table(findings, "expect") else {
+        return (!table.is_bad("expect")).then_some((codes, expects));
+    };
+    let mut inner = Table::new(entries, span, "probe.exec.expect");
+    let code = |value: &DeValue<'_>| value::number(value, 0, 255).map(|code| u8::try_from(code).unwrap_or(u8::MAX));
+    if let Some(written) = inner.array(findings, "exit-code", "an array of exit codes", code) {
+        if written.value.is_empty() {
+            findings.error(written.span, "`exit-code` must not be empty: nothing could pass");
+        }
+        codes = written.value.into_iter().map(|code| code.value).collect();
+    }
+    if let Some(tests) = inner.value(findings, "body", expect::body) {
+        let (source, tests) = (Source::Body, tests.value);
+        expects.push(Expect { source, tests });
+    }
+    if let Some((pointers, _)) = inner.table(findings, "json") {
+        expects.extend(expect::table_of_tests(pointers, findings, expect::json_source));
+    }
+    inner.finish(findings);
+    Some((codes, expects))
 }

@@ -10,9 +10,11 @@ mod expect;
 mod feed;
 mod grpc;
 mod http;
+mod icmp;
 mod mysql;
 mod postgres;
 mod secure;
+mod smtp;
 mod tcp;
 mod tls;
 
@@ -43,6 +45,8 @@ const KINDS: &[KindReader] = &[
     ("postgres", postgres::read),
     ("mysql", mysql::read),
     ("grpc", grpc::read),
+    ("icmp", icmp::read),
+    ("smtp", smtp::read),
 ];
 
 /// What stands in the keys of one kind.
