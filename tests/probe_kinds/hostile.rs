@@ -140,7 +140,10 @@ async fn floods_of_http_2_are_bounded() {
         let seen = run(ProbeKind::Http(Box::new(asked)), "127.0.0.1", Duration::from_secs(1)).await;
         assert_eq!(seen.reason, Some(FailReason::Protocol), "{name}: {seen:?}");
         match name {
-            "bomb" => assert_eq!(seen.message, "the header fields of the answer are too large"),
+            // Whichever of both is found first: the list of fields, or what follows it.
+            "bomb" => {
+                assert!(seen.message == "the header fields of the answer are too large" || seen.message == "the answer is no valid HTTP/2")
+            }
             "CONTINUATION" | "empty CONTINUATION" => assert_eq!(seen.message, "the answer is no valid HTTP/2"),
             // Allowed, but not so many.
             _ => assert_eq!(seen.message, "the server sends more octets than an answer may have", "{name}"),
