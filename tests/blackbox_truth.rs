@@ -101,7 +101,7 @@ fn a_network_that_is_gone_is_the_probers_fault_and_one_region_that_is_gone_is_no
     assert!(status.contains("2 of 2 probes heard, in 2 of 2 regions, were cut off"), "{status}");
     let explained = site.cli_code(0, &["explain", "shop.example.net"]);
     assert!(
-        explained.contains("not counted: the prober is suspected; was healthy"),
+        explained.contains("not counted: the prober is suspected; unknown since ") && explained.contains(", was healthy"),
         "{explained}"
     );
     let refused = site.cli_code(3, &["switch", "shop.example.net", "--to", "fra", "--reason", "test"]);
