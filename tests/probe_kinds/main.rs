@@ -10,6 +10,7 @@ mod hostile;
 mod http;
 mod icmp;
 mod mysql;
+mod nginx;
 mod postgres;
 mod prober;
 mod resolver;
