@@ -451,6 +451,11 @@ fn lookup_failure_is_not_an_empty_set() {
         let log = site.log();
         (log.contains("iad.shop.invalid.") && log.contains("fra.shop.invalid.") && log.contains("look-up failed")).then_some(())
     });
+    wait_for("the alert and the count", || {
+        let failed = "pointsman_probe_lookups_failed_total{app=\"shop\",region=\"iad\"}";
+        let alert = "pointsman_alert{alert=\"lookup-failing\",name=\"\"}";
+        (metric(&site, alert)? == 1.0 && metric(&site, failed)? >= 1.0).then_some(())
+    });
     for region in ["iad", "fra"] {
         assert_eq!(health(&site, region)["health"], "unknown");
     }

@@ -423,6 +423,7 @@ impl Writer {
         self.serving = Arc::new(Serving::Current);
         self.node_alert(AlertKind::ConfigRejected, None);
         self.node_alert(AlertKind::ReloadRefused, None);
+        self.alert_of_lookups();
     }
 
     /// Logs and tells an entry that is in force.

@@ -19,7 +19,9 @@ use super::types::{AlertKey, Event, Happening, HistoryPage, HistoryRequest, Rece
 use crate::config::{Config, Outline};
 use crate::health::{Book, Change, ChangeKind, History};
 use crate::ledger::{Entry, Hash};
-use crate::model::{Actor, Body, Diagnostic, Draft, HealthSource, Mono, Name, Now, Outcome, ProbeTarget, Seq, Suspicion};
+use crate::model::{
+    Actor, AppId, Body, Diagnostic, Draft, Endpoint, HealthSource, Mono, Name, Now, Outcome, ProbeTarget, RegionId, Seq, Suspicion,
+};
 use crate::probe::{ProbeEvent, Prober};
 use crate::role::{Request, State, Watch};
 use crate::steering::AlertKind;
@@ -136,6 +138,8 @@ pub(super) struct Writer {
     pub(super) retry_at: Option<Mono>,
     pub(super) events: broadcast::Sender<Arc<Event>>,
     pub(super) next_event: u64,
+    /// Look-ups of host names that fail, and why.
+    pub(super) lookups: BTreeMap<(AppId, RegionId, Name), String>,
     pub(super) health_saved_at: Mono,
     /// When readers were shown the latest evidence.
     pub(super) health_shown_at: Mono,
@@ -169,6 +173,7 @@ impl Writer {
             retry_at: None,
             events,
             next_event: 1,
+            lookups: BTreeMap::new(),
             health_saved_at: now.mono,
             health_shown_at: now.mono,
             health_unseen: false,
@@ -299,9 +304,40 @@ impl Writer {
                 } => {
                     changes.extend(self.health.resolved(&app, &region, &endpoint, &addresses, now));
                 }
+                ProbeEvent::Lookup { app, region, host, error } => self.note_lookup(app, region, host, error),
             }
         }
         self.take_changes(changes, now);
+    }
+
+    /// Counts a failed look-up, and keeps the alert on all that fail what they are.
+    fn note_lookup(&mut self, app: AppId, region: RegionId, host: Name, error: Option<String>) {
+        if error.is_some() {
+            self.metrics.lookup_failed(app.as_str(), region.as_str());
+        }
+        let key = (app, region, host);
+        match error {
+            Some(error) => drop(self.lookups.insert(key, error)),
+            None => drop(self.lookups.remove(&key)),
+        }
+        self.alert_of_lookups();
+    }
+
+    /// Raises or ends the alert on look-ups; those that the config no longer asks for are forgotten.
+    pub(super) fn alert_of_lookups(&mut self) {
+        let fleet = &self.config.fleet;
+        self.lookups.retain(|(app, region, host), _| {
+            let app = fleet.apps.get(app);
+            app.is_some_and(|app| app.endpoints_of(region).contains(&Endpoint::Host(host.clone())))
+        });
+        let message = self.lookups.iter().next().map(|((app, region, host), error)| {
+            let more = match self.lookups.len() {
+                1 => String::new(),
+                count => format!(", and {} more fail", count - 1),
+            };
+            format!("the look-up of {host} ({app} in {region}) fails: {error}; the last addresses are kept{more}")
+        });
+        self.node_alert(AlertKind::LookupFailing, message);
     }
 
     /// Counts a run in the metrics; one of a probe that is gone by now is not counted.

@@ -98,17 +98,25 @@ pub(super) async fn watch(shared: Weak<Shared>, gate: Arc<Gate>, lookup: Arc<dyn
         let found = match tokio::time::timeout(LOOKUP_TIME_MAX, &mut looking).await {
             Ok(found) => found,
             Err(_) => {
-                complain(&mut failing, &key, "no answer in time", known.len());
+                if !complain(&shared, &gate, &mut failing, &key, "no answer in time", known.len()).await {
+                    return;
+                }
                 looking.await
             }
         };
         match found {
-            Err(error) => complain(&mut failing, &key, &error.to_string(), known.len()),
+            Err(error) => {
+                if !complain(&shared, &gate, &mut failing, &key, &error.to_string(), known.len()).await {
+                    return;
+                }
+            }
             Ok(found) => {
                 let good_for = found.good_for(retry);
                 let mut addresses = found.merge(&known);
                 if addresses.is_empty() {
-                    complain(&mut failing, &key, "no address", known.len());
+                    if !complain(&shared, &gate, &mut failing, &key, "no address", known.len()).await {
+                        return;
+                    }
                     tokio::time::sleep(spread(wait, &mut random)).await;
                     continue;
                 }
@@ -121,6 +129,9 @@ pub(super) async fn watch(shared: Weak<Shared>, gate: Arc<Gate>, lookup: Arc<dyn
                 if failing {
                     tracing::info!(app = %key.app, region = %key.region, host = %key.host, "look-up works again");
                     failing = false;
+                    if !tell_outcome(&shared, &gate, &key, None).await {
+                        return;
+                    }
                 }
                 if addresses != known {
                     tracing::info!(app = %key.app, region = %key.region, host = %key.host, ?addresses, "host name resolved");
@@ -156,12 +167,27 @@ async fn tell(shared: &Weak<Shared>, gate: &Gate, key: &HostKey, addresses: &[Ip
     gate.send(&shared.common, event).await && shared.resolved(key, addresses)
 }
 
-/// Logs when a look-up starts to fail.
-fn complain(failing: &mut bool, key: &HostKey, error: &str, kept: usize) {
+/// Tells the writer that a look-up failed, or works again; false when nobody looks after the name any more.
+async fn tell_outcome(shared: &Weak<Shared>, gate: &Gate, key: &HostKey, error: Option<String>) -> bool {
+    let Some(shared) = shared.upgrade() else {
+        return false;
+    };
+    let event = ProbeEvent::Lookup {
+        app: key.app.clone(),
+        region: key.region.clone(),
+        host: key.host.clone(),
+        error,
+    };
+    gate.send(&shared.common, event).await
+}
+
+/// Tells that a look-up failed, the log only when it starts to.
+async fn complain(shared: &Weak<Shared>, gate: &Gate, failing: &mut bool, key: &HostKey, error: &str, kept: usize) -> bool {
     if !*failing {
         tracing::warn!(app = %key.app, region = %key.region, host = %key.host, error, kept, "look-up failed: the last addresses are kept");
         *failing = true;
     }
+    tell_outcome(shared, gate, key, Some(error.to_owned())).await
 }
 
 #[cfg(test)]

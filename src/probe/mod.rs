@@ -57,7 +57,7 @@ mod tests;
 mod tls;
 mod words;
 
-use crate::model::{AppId, Endpoint, Exposed, Failure, Mono, Observed, Outcome, ProbeKind, ProbeSpec, ProbeTarget, RegionId};
+use crate::model::{AppId, Endpoint, Exposed, Failure, Mono, Name, Observed, Outcome, ProbeKind, ProbeSpec, ProbeTarget, RegionId};
 pub use feed::{FEED_OCTETS_MAX, Feeds};
 pub use lookup::{Addresses, Lookup, LookupFuture};
 pub use prober::Prober;
@@ -83,6 +83,17 @@ pub enum ProbeEvent {
         endpoint: Endpoint,
         /// Its addresses, sorted.
         addresses: Vec<IpAddr>,
+    },
+    /// A look-up of a host name failed, or works again.
+    Lookup {
+        /// The application.
+        app: AppId,
+        /// The region.
+        region: RegionId,
+        /// The host name.
+        host: Name,
+        /// Why it failed; none: it works again.
+        error: Option<String>,
     },
 }
 

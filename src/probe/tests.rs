@@ -481,23 +481,32 @@ async fn a_failed_lookup_is_not_an_empty_set() {
         "first of all, sorted, each once"
     );
     lookups.recv().await.unwrap();
-    // While look-ups fail, or find nothing, the probes at the old addresses go on.
+    // While look-ups fail, or find nothing, the probes at the old addresses go on, and each failure is told.
+    let mut failures = Vec::new();
     for bad in [Err(()), Ok(vec![])] {
         *answer.lock().unwrap() = Some(bad);
         // The second look-up from here on is certainly a bad one, and over when the third begins.
         for _ in 0..2 {
             while lookups.try_recv().is_err() {
-                assert!(matches!(next(&mut events).await, ProbeEvent::Outcome(_)));
+                match next(&mut events).await {
+                    ProbeEvent::Outcome(_) => {}
+                    ProbeEvent::Lookup { error: Some(error), .. } => failures.push(error),
+                    other => panic!("{other:?}"),
+                }
             }
         }
         assert_eq!(prober.targets(), 2);
     }
+    assert!(failures.len() >= 2 && failures.contains(&"no address".to_owned()), "{failures:?}");
     *answer.lock().unwrap() = Some(Ok(vec!["2001:db8::1"]));
+    let mut works_again = 0;
     loop {
         match next(&mut events).await {
-            ProbeEvent::Outcome(_) => {}
+            ProbeEvent::Outcome(_) | ProbeEvent::Lookup { error: Some(_), .. } => {}
+            ProbeEvent::Lookup { error: None, .. } => works_again += 1,
             told => {
                 assert_eq!(told, resolved(&["2001:db8::1"]));
+                assert_eq!(works_again, 1, "told once, before the new addresses");
                 break;
             }
         }

@@ -65,6 +65,8 @@ kinds! {
     ProberSuspected = "prober-suspected",
     /// This node is late for its own probes again and again; raised by the writer.
     ProberLate = "prober-late",
+    /// A host name that is an endpoint cannot be looked up; raised by the writer.
+    LookupFailing = "lookup-failing",
     /// An operator overrode a gate; raised once, by the writer.
     OverrideUsed = "override-used",
     /// The ledger cannot be written, so nothing changes; moves and proposals are retried. Raised by the writer.

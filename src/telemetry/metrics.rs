@@ -35,6 +35,10 @@ pub const METRICS: &[(&str, &str)] = &[
         "Starts of probes that did not come when planned: the run before took longer, or too many were under way.",
     ),
     (
+        "pointsman_probe_lookups_failed_total",
+        "Failed look-ups of host names that are endpoints.",
+    ),
+    (
         "pointsman_probe_discarded_total",
         "Failed probe runs that say nothing of the endpoint and were not counted, by reason (late, cannot-run, suspected).",
     ),
@@ -82,6 +86,7 @@ pub struct Metrics {
     probe_duration: HistogramVec,
     probe_failures: IntCounterVec,
     probe_overruns: IntCounterVec,
+    lookups_failed: IntCounterVec,
     switches: IntCounterVec,
     reloads: IntCounterVec,
     publish: Histogram,
@@ -112,6 +117,7 @@ impl Metrics {
             probe_duration: HistogramVec::new(probe_opts, &["app", "region", "endpoint", "kind"])?,
             probe_failures: counter("pointsman_probe_failures_total", &["app", "region", "endpoint", "reason"])?,
             probe_overruns: counter("pointsman_probe_overruns_total", &["app", "region"])?,
+            lookups_failed: counter("pointsman_probe_lookups_failed_total", &["app", "region"])?,
             switches: counter("pointsman_switches_total", &["kind", "outcome"])?,
             reloads: counter("pointsman_config_reloads_total", &["outcome"])?,
             publish: Histogram::with_opts(publish_opts)?,
@@ -120,6 +126,7 @@ impl Metrics {
         metrics.registry.register(Box::new(metrics.probe_duration.clone()))?;
         metrics.registry.register(Box::new(metrics.probe_failures.clone()))?;
         metrics.registry.register(Box::new(metrics.probe_overruns.clone()))?;
+        metrics.registry.register(Box::new(metrics.lookups_failed.clone()))?;
         metrics.registry.register(Box::new(metrics.switches.clone()))?;
         metrics.registry.register(Box::new(metrics.reloads.clone()))?;
         metrics.registry.register(Box::new(metrics.publish.clone()))?;
@@ -154,7 +161,13 @@ impl Metrics {
     pub fn forget_probes(&self) {
         self.probe_duration.reset();
         self.probe_failures.reset();
+        self.lookups_failed.reset();
         self.probe_overruns.reset();
+    }
+
+    /// Counts a failed look-up.
+    pub fn lookup_failed(&self, app: &str, region: &str) {
+        self.lookups_failed.with_label_values(&[app, region]).inc();
     }
 
     /// Counts a command or a move.
@@ -379,6 +392,7 @@ mod tests {
             message: "no answer".into(),
         };
         metrics.probe(&Outcome::new(target, Mono::ORIGIN, Duration::from_millis(3), Err(failure)), "http");
+        metrics.lookup_failed("shop", "iad");
         metrics.published(Duration::from_micros(5));
         let text = metrics.render(&full_scrape()).unwrap();
         let typed: BTreeSet<&str> = text
