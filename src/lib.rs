@@ -12,7 +12,7 @@
 //!                                                 ▼
 //!                               answer::compile       (pure) ──▶ ArcSwap<Snapshot>
 //!                                                                      │ one load a batch
-//!  resolvers ─query bytes─▶ dns (UDP lanes, TCP) ─▶ answer::respond(&Snapshot, &[u8], &Ctx, &mut Out) (pure)
+//!  resolvers ─query bytes─▶ dns (every transport) ─▶ answer::respond(&Snapshot, &[u8], &Ctx, &mut Out) (pure)
 //! ```
 //!
 //! | tier | module | owns |
@@ -42,8 +42,8 @@
 //!
 //! - T0 to T2 know no tokio, no files, no sockets, no clock, no randomness, no locks. So all of it runs in a seeded
 //!   simulation in virtual time, under proptest and under a fuzzer.
-//! - `answer::respond` owns every response on every transport. Hickory types are used by the dns probe and as an oracle in
-//!   the tests, never per query. On the UDP lane nothing allocates, locks or logs.
+//! - `answer::respond` owns every response on every transport. Hickory types are used by the dns probe, by look-ups of
+//!   host names and as an oracle in the tests, never per query. On the UDP lane nothing allocates, locks or logs.
 //! - What can be computed when something changes is computed then. A change to one name recompiles that name; aliases onto
 //!   it are joined when they are asked for, so they follow at once. Snapshots share their structure.
 //! - Roles are a fold over the ledger. The writer does check → append (durable) → apply → publish → acknowledge. A failed
