@@ -88,14 +88,12 @@ impl CookieSecrets {
     /// Client cookie and a server cookie for it.
     fn make(&self, client: [u8; CLIENT_OCTETS], peer: IpAddr, now: u32) -> [u8; COOKIE_OCTETS] {
         let mut cookie = [0; COOKIE_OCTETS];
-        let mut signed = [0; SIGNED_OCTETS];
         let [a, b, c, d, e, f, g, h] = client;
         let [t0, t1, t2, t3] = now.to_be_bytes();
-        signed.copy_from_slice(&[a, b, c, d, e, f, g, h, VERSION, 0, 0, 0, t0, t1, t2, t3]);
-        let hash = self.current.hash(&Input::new(&signed, peer));
-        for (to, from) in cookie.iter_mut().zip(signed.iter().chain(&hash)) {
-            *to = *from;
-        }
+        let signed = [a, b, c, d, e, f, g, h, VERSION, 0, 0, 0, t0, t1, t2, t3];
+        let (front, back) = cookie.split_at_mut(SIGNED_OCTETS);
+        front.copy_from_slice(&signed);
+        back.copy_from_slice(&self.current.hash(&Input::new(&signed, peer)));
         cookie
     }
 }

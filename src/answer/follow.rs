@@ -10,7 +10,7 @@ use super::index::{NONE, Node, Rrset, Snapshot};
 use super::message::{Full, Message, Owner, Place, RECORD_OCTETS, Section};
 use super::note::{self, NoteRef};
 use super::piece::{PieceRef, WrittenName};
-use super::query::{LowerName, Query};
+use super::query::{LowerName, Query, QueryName};
 use super::steered::{A_OCTETS, AAAA_OCTETS, Slot, SteeredId};
 use super::{Ctx, Kind, Steered};
 use crate::model::{NAME_OCTETS_MAX, Rtype, rcode};
@@ -65,28 +65,36 @@ pub(super) struct Walk<'s, 'w, 'm> {
     zone: u32,
     /// The circumstances.
     ctx: &'w Ctx,
-    /// What it has come to.
-    walked: Walked<'s>,
+    /// What it has come to; the caller's, who reads it where it was written.
+    walked: &'w mut Walked<'s>,
 }
 
 impl<'s, 'w, 'm> Walk<'s, 'w, 'm> {
     /// At the question.
-    pub(super) fn new(snapshot: &'s Snapshot, message: &'w mut Message<'m>, query: &Query<'_>, ctx: &'w Ctx) -> Self {
+    pub(super) fn new(
+        snapshot: &'s Snapshot,
+        message: &'w mut Message<'m>,
+        query: &Query<'_>,
+        ctx: &'w Ctx,
+        walked: &'w mut Walked<'s>,
+    ) -> Self {
         Walk {
             snapshot,
             message,
             qtype: Rtype(query.qtype),
-            name: query.qname,
+            name: LowerName::ROOT,
             place: 0,
             zone: NONE,
             ctx,
-            walked: Walked::NOTHING,
+            walked,
         }
     }
 
-    /// Writes the answer; what it came to.
-    pub(super) fn run(mut self) -> Walked<'s> {
+    /// Writes the answer to the question for a name.
+    pub(super) fn run(&mut self, qname: &QueryName<'_>) {
         let world = &*self.snapshot.world;
+        // A question's name is never too long for one, or the question could not have been read.
+        let _ = self.name.set(qname);
         let Some((node, is_whole)) = world.closest(&self.name) else {
             return self.refuse(note::NOT_AUTHORITATIVE);
         };
@@ -111,14 +119,12 @@ impl<'s, 'w, 'm> Walk<'s, 'w, 'm> {
                 None => Turn::Done,
             };
         }
-        self.walked
     }
 
     /// Refuses the question, with a word on why.
-    fn refuse(mut self, note: NoteRef<'static>) -> Walked<'s> {
+    fn refuse(&mut self, note: NoteRef<'static>) {
         self.message.set_rcode(rcode::REFUSED);
         self.walked.note = Some(note);
-        self.walked
     }
 
     /// The closest encloser of the current name in the zone of the question; none when the name lies outside

@@ -99,7 +99,7 @@ impl<'m> Message<'m> {
         }
         buf.get_mut(..head_len)?.copy_from_slice(query.head);
         let mut places = [Place::default(); PLACES_MAX];
-        let len = u8::try_from(query.qname.wire().len()).ok()?;
+        let len = u8::try_from(query.qname.wire.len()).ok()?;
         *places.first_mut()? = Place {
             at: QNAME_AT as u16,
             len,

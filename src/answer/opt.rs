@@ -33,29 +33,47 @@ pub(super) struct Opt<'o> {
 }
 
 impl<'o> Opt<'o> {
-    /// What this query's OPT leads to.
-    pub(super) fn new(edns: &Edns<'_>, ctx: &Ctx, nsid: &'o [u8]) -> Opt<'o> {
-        // Options of another version mean who knows what.
-        let wants = if edns.version == 0 { edns.wants } else { 0 };
-        let offered = edns.cookie.filter(|_| edns.version == 0).zip(ctx.cookies.as_ref());
-        let cookie = offered.map(|(option, secrets)| secrets.look_at(option, ctx.peer.ip(), ctx.wall_seconds));
+    /// An OPT without options, to be filled.
+    pub(super) fn empty() -> Opt<'o> {
         Opt {
-            dnssec_ok: edns.dnssec_ok,
-            cookie: cookie.flatten(),
-            is_cookie_malformed: matches!(cookie, Some(None)),
-            keepalive: ctx
-                .keepalive_tenths
-                .filter(|_| wants & KEEPALIVE != 0 && ctx.transport.has_keepalive()),
-            nsid: Some(nsid).filter(|nsid| wants & NSID != 0 && !nsid.is_empty()),
-            // Without encryption padding hides nothing (RFC 7830 §6).
-            is_padded: wants & PADDING != 0 && ctx.transport.is_encrypted(),
+            dnssec_ok: false,
+            cookie: None,
+            is_cookie_malformed: false,
+            keepalive: None,
+            nsid: None,
+            is_padded: false,
             note: None,
         }
     }
 
+    /// Becomes what a query's OPT leads to, where it lies (see [`Query`](super::query::Query) for why).
+    pub(super) fn fill(&mut self, edns: &Edns<'_>, ctx: &Ctx, nsid: &'o [u8]) {
+        self.dnssec_ok = edns.dnssec_ok;
+        if edns.version != 0 {
+            return; // options of another version mean who knows what
+        }
+        if let (Some(option), Some(secrets)) = (edns.cookie, &ctx.cookies) {
+            self.cookie = secrets.look_at(option, ctx.peer.ip(), ctx.wall_seconds);
+            self.is_cookie_malformed = self.cookie.is_none();
+        }
+        if edns.wants & KEEPALIVE != 0 && ctx.transport.has_keepalive() {
+            self.keepalive = ctx.keepalive_tenths;
+        }
+        if edns.wants & NSID != 0 && !nsid.is_empty() {
+            self.nsid = Some(nsid);
+        }
+        // Without encryption padding hides nothing (RFC 7830 §6).
+        self.is_padded = edns.wants & PADDING != 0 && ctx.transport.is_encrypted();
+    }
+
+    /// Whether the client showed a good server cookie.
+    pub(super) fn is_known(&self) -> bool {
+        self.cookie.as_ref().is_some_and(|cookie| cookie.is_known)
+    }
+
     /// Octets that have to stay free for it.
     pub(super) fn octets_kept(&self) -> usize {
-        let cookie = self.cookie.map_or(0, |_| OPTION_HEAD_OCTETS + COOKIE_OCTETS);
+        let cookie = self.cookie.as_ref().map_or(0, |_| OPTION_HEAD_OCTETS + COOKIE_OCTETS);
         let keepalive = self.keepalive.map_or(0, |_| OPTION_HEAD_OCTETS + 2);
         OPT_OCTETS + cookie + keepalive
     }
@@ -100,10 +118,15 @@ fn put(room: &mut [u8], at: &mut usize, code: u16, value: &[u8], rest: &[u8]) {
     };
     let [c0, c1] = code.to_be_bytes();
     let [l0, l1] = length.to_be_bytes();
-    let written = [c0, c1, l0, l1];
-    for (to, from) in taken.iter_mut().zip(written.iter().chain(value).chain(rest)) {
-        *to = *from;
-    }
+    let Some((head, data)) = taken.split_first_chunk_mut() else {
+        return;
+    };
+    *head = [c0, c1, l0, l1];
+    let Some((first, second)) = data.split_at_mut_checked(value.len()) else {
+        return;
+    };
+    first.copy_from_slice(value);
+    second.copy_from_slice(rest);
     *at = end;
 }
 

@@ -15,11 +15,14 @@ const CLASS_ANY: u16 = 255;
 ///
 /// The response is in `out`, its length in the outcome. Total: any bytes are answered or dropped.
 pub fn respond(snapshot: &Snapshot, query: &[u8], ctx: &Ctx, out: &mut Out<'_>) -> Outcome {
-    let read = match read(query, ctx, out) {
-        Ok(read) => read,
-        Err(outcome) => return outcome,
-    };
-    let mut opt = read.edns.as_ref().map(|edns| Opt::new(edns, ctx, &snapshot.service.nsid));
+    let mut read = Query::empty();
+    if let Err(outcome) = fill(&mut read, query, ctx, out) {
+        return outcome;
+    }
+    let mut opt = read.edns.as_ref().map(|_| Opt::empty());
+    if let (Some(edns), Some(opt)) = (&read.edns, &mut opt) {
+        opt.fill(edns, ctx, &snapshot.service.nsid);
+    }
     let kept = opt.as_ref().map_or(0, Opt::octets_kept);
     let Some(mut message) = Message::start(out, &read, size_limit(&read, ctx), kept) else {
         return Outcome::Drop(DropReason::NoRoom);
@@ -30,7 +33,10 @@ pub fn respond(snapshot: &Snapshot, query: &[u8], ctx: &Ctx, out: &mut Out<'_>) 
             message.set_rcode(rcode);
             walked.note = note;
         }
-        None => walked = Walk::new(snapshot, &mut message, &read, ctx).run(),
+        None => {
+            let mut walk = Walk::new(snapshot, &mut message, &read, ctx, &mut walked);
+            walk.run(&read.qname);
+        }
     }
     if let Some(opt) = &mut opt {
         opt.note = walked.note;
@@ -42,18 +48,21 @@ pub fn respond(snapshot: &Snapshot, query: &[u8], ctx: &Ctx, out: &mut Out<'_>) 
         steered: walked.steered,
         kind: walked.kind,
         about: walked.about,
-        is_known: opt.and_then(|opt| opt.cookie).is_some_and(|cookie| cookie.is_known),
+        is_known: opt.as_ref().is_some_and(Opt::is_known),
     })
 }
 
 /// The shortest response that lets a sincere client go on, for a query that is answered too often: with a cookie option
 /// BADCOOKIE and a server cookie to come back with (RFC 7873 §5.2.3), else TC, which leads it to TCP.
 pub fn respond_shortly(query: &[u8], ctx: &Ctx, out: &mut Out<'_>) -> Outcome {
-    let read = match read(query, ctx, out) {
-        Ok(read) => read,
-        Err(outcome) => return outcome,
-    };
-    let opt = read.edns.as_ref().map(|edns| Opt::new(edns, ctx, &[]));
+    let mut read = Query::empty();
+    if let Err(outcome) = fill(&mut read, query, ctx, out) {
+        return outcome;
+    }
+    let mut opt = read.edns.as_ref().map(|_| Opt::empty());
+    if let (Some(edns), Some(opt)) = (&read.edns, &mut opt) {
+        opt.fill(edns, ctx, &[]);
+    }
     let kept = opt.as_ref().map_or(0, Opt::octets_kept);
     let Some(mut message) = Message::start(out, &read, size_limit(&read, ctx), kept) else {
         return Outcome::Drop(DropReason::NoRoom);
@@ -75,7 +84,7 @@ pub fn respond_shortly(query: &[u8], ctx: &Ctx, out: &mut Out<'_>) -> Outcome {
 ///
 /// # Errors
 /// What becomes of a packet that is none.
-fn read<'q>(query: &'q [u8], ctx: &Ctx, out: &mut Out<'_>) -> Result<Query<'q>, Outcome> {
+fn fill<'q>(read: &mut Query<'q>, query: &'q [u8], ctx: &Ctx, out: &mut Out<'_>) -> Result<(), Outcome> {
     let Some(header) = Header::read(query) else {
         return Err(Outcome::Drop(DropReason::Short));
     };
@@ -85,9 +94,9 @@ fn read<'q>(query: &'q [u8], ctx: &Ctx, out: &mut Out<'_>) -> Result<Query<'q>, 
     if header.opcode != OPCODE_QUERY && header.opcode != OPCODE_NOTIFY {
         return Err(bare(query, rcode::NOTIMP, out));
     }
-    match Query::read(query, header) {
+    match read.fill(query, header) {
         // Who gives no cookies does not know the query that only asks for one either.
-        Ok(read) if !read.is_cookie_only || ctx.cookies.is_some() => Ok(read),
+        Ok(()) if !read.is_cookie_only || ctx.cookies.is_some() => Ok(()),
         _ => Err(bare(query, rcode::FORMERR, out)),
     }
 }
@@ -102,7 +111,7 @@ fn refusal(read: &Query<'_>, query: &[u8], opt: Option<&Opt<'_>>) -> Option<(u8,
             return Some((rcode::FORMERR, None)); // RFC 7873 §5.2.2
         }
         if read.is_cookie_only {
-            let is_bad = opt.cookie.is_some_and(|cookie| cookie.is_bad);
+            let is_bad = opt.cookie.as_ref().is_some_and(|cookie| cookie.is_bad);
             return Some((if is_bad { rcode::BADCOOKIE } else { rcode::NOERROR }, None)); // RFC 7873 §5.4
         }
     }
@@ -118,7 +127,7 @@ fn refusal(read: &Query<'_>, query: &[u8], opt: Option<&Opt<'_>>) -> Option<(u8,
 fn size_limit(query: &Query<'_>, ctx: &Ctx) -> usize {
     match ctx.transport {
         Transport::Udp => {
-            let offered = query.edns.map_or(UDP_OCTETS_MIN, |edns| usize::from(edns.size));
+            let offered = query.edns.as_ref().map_or(UDP_OCTETS_MIN, |edns| usize::from(edns.size));
             offered.max(UDP_OCTETS_MIN).min(ctx.size_max)
         }
         _ => ctx.size_max,

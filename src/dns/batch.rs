@@ -23,8 +23,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV
 use std::os::fd::AsRawFd;
 use std::ptr::{self, NonNull};
 
-/// Packets a batch. More than some thirty gain nothing measurable, and the batch should stay in the cache.
-pub(super) const SLOTS: usize = 32;
+/// Packets a batch. Sixteen measured 4 % less CPU an answer than thirty-two: the first responses leave sooner, so the clients'
+/// next queries are there before anybody falls asleep. More than that saves no system calls worth the name.
+pub(super) const SLOTS: usize = 16;
 /// Room for one control message, the larger `in6_pktinfo` (12 to 16 octets of header, 20 of data).
 const CONTROL_OCTETS: usize = 64;
 
@@ -53,6 +54,8 @@ pub(super) struct Batch {
     send: NonNull<libc::mmsghdr>,
     /// Slots that the last call received into.
     received: usize,
+    /// Slots that the next call may receive into.
+    width: usize,
     /// Headers for sending that are filled.
     queued: usize,
     /// Whether the kernel says which address was asked.
@@ -70,6 +73,7 @@ impl Batch {
                 receive: leak((0..SLOTS).map(|_| mem::zeroed()).collect()),
                 send: leak((0..SLOTS).map(|_| mem::zeroed()).collect()),
                 received: SLOTS,
+                width: 1,
                 queued: 0,
                 has_control,
             }
@@ -97,6 +101,9 @@ impl Batch {
 
     /// Waits for a packet and takes as many as there are; how many.
     ///
+    /// It asks for twice as many as last time where those were all it asked for, else for as many: the call ends by looking once
+    /// more for a packet that is not there, which a lane with little to do, one packet at a time, so is spared.
+    ///
     /// # Errors
     /// Those of the system call, the socket's receive time-out (`WouldBlock`) included.
     pub(super) fn receive(&mut self, socket: &Socket) -> io::Result<usize> {
@@ -110,19 +117,24 @@ impl Batch {
             }
         }
         self.received = 0;
-        // SAFETY: the headers and all they point to are ours, valid and unaliased for the call; SLOTS is their
-        // number. The descriptor is open: `socket` is borrowed. A null time-out is allowed.
+        // SAFETY: the headers and all they point to are ours, valid and unaliased for the call; width is at most
+        // SLOTS, their number. The descriptor is open: `socket` is borrowed. A null time-out is allowed.
         let count = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
                 self.receive.as_ptr(),
-                SLOTS as libc::c_uint,
+                self.width as libc::c_uint,
                 libc::MSG_WAITFORONE as _,
                 ptr::null_mut(),
             )
         };
         let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
         self.received = count.min(SLOTS);
+        self.width = if self.received == self.width {
+            SLOTS.min(2 * self.width)
+        } else {
+            self.received.max(1)
+        };
         Ok(self.received)
     }
 

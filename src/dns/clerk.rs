@@ -3,7 +3,7 @@
 //! Unlike a lane it is shared by many threads, so it counts with locked instructions, and an answer is a buffer of its own,
 //! because the connection keeps it until the client has it. Beside the cryptography around it neither is felt.
 
-use super::desk::wall_seconds;
+use super::clock::wall_seconds;
 use super::lane::QUERY_OCTETS_MAX;
 use super::stats::{AnswerTable, LaneStats};
 use crate::answer::{Ctx, DropReason, Out, Outcome, STREAM_OCTETS_MAX, Snapshot, Transport, respond};

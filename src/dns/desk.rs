@@ -13,12 +13,12 @@
 //! for octet. Invariants: `answer` neither allocates nor locks nor makes a system call; `begin` reads the clock (no system call where
 //! the kernel maps it) and allocates only when a reload brought other names or other limits.
 
+use super::clock;
 use super::limit::{Limiter, Verdict};
 use super::stats::{AnswerTable, Counted, LaneStats};
 use crate::answer::{Ctx, Out, Outcome, Reply, Service, Snapshot, Transport, UDP_OCTETS_MAX, respond, respond_shortly};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// What a UDP lane keeps from answer to answer.
 pub(super) struct Desk {
@@ -36,9 +36,7 @@ pub(super) struct Desk {
     service: Option<Arc<Service>>,
     /// Its part of the rate limit.
     limiter: Option<Limiter>,
-    /// When it began, for the limiter's clock.
-    origin: Instant,
-    /// Microseconds since then, read once a batch.
+    /// The limiter's clock, microseconds, read once a batch.
     now_micros: u64,
 }
 
@@ -53,14 +51,13 @@ impl Desk {
             wall_seconds: 0,
             service: None,
             limiter: None,
-            origin: Instant::now(),
             now_micros: 0,
         }
     }
 
     /// Begins a batch.
     pub(super) fn begin(&mut self, snapshot: &Snapshot, queries: u64) {
-        self.wall_seconds = wall_seconds();
+        self.wall_seconds = clock::wall_seconds();
         self.stats.received(queries);
         self.table = Some(self.stats.table(self.table.take(), snapshot.steered()));
         if !self
@@ -71,7 +68,7 @@ impl Desk {
             self.serve(snapshot.service());
         }
         if self.limiter.is_some() {
-            self.now_micros = u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX);
+            self.now_micros = clock::micros();
         }
     }
 
@@ -146,9 +143,4 @@ impl Desk {
         }
         Some(reply.len)
     }
-}
-
-/// Wall clock, seconds since 1970; 0 before that.
-pub(super) fn wall_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

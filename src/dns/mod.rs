@@ -17,6 +17,7 @@
 mod batch;
 mod bind;
 mod clerk;
+mod clock;
 mod desk;
 mod encrypted;
 mod https;

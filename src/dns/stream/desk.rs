@@ -1,7 +1,7 @@
 //! Where the connections of a lane are answered, one after the other: the buffers, the counters, the time.
 
 use crate::answer::{Ctx, Out, Outcome, STREAM_OCTETS_MAX, Snapshot, Transport, respond};
-use crate::dns::desk::wall_seconds;
+use crate::dns::clock::wall_seconds;
 use crate::dns::lane::QUERY_OCTETS_MAX;
 use crate::dns::stats::{AnswerTable, LaneStats};
 use arc_swap::ArcSwap;
