@@ -28,6 +28,7 @@ fn steered(number: usize, region: &str) -> SteeredInput {
             answer,
             ttl: 30,
             reason: Reason::Healthy,
+            is_home_drained: false,
         }),
         is_probed: true,
     }

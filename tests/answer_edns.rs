@@ -4,7 +4,8 @@ mod answer_support;
 
 use answer_support::*;
 use pointsman::answer::{
-    CookieSecrets, Ctx, Out, Outcome, PADDED_OCTETS, Service, Settings, Snapshot, SteeredInput, Transport, respond_shortly,
+    CookieSecrets, Ctx, DropReason, Out, Outcome, PADDED_OCTETS, Service, Settings, Snapshot, SteeredInput, Transport, respond,
+    respond_shortly,
 };
 use pointsman::model::{Decision, Name, Prefix, PrefixSet, Reason, rcode};
 use proptest::prelude::*;
@@ -332,7 +333,6 @@ fn rfc7828_3_2_keepalive_is_said_over_streams_to_clients_that_know_it() {
         (Transport::Udp, None),
         (Transport::Tcp, Some(&[0, 100][..])),
         (Transport::Tls, Some(&[0, 100][..])),
-        (Transport::Quic, None),
         (Transport::Https, None),
     ] {
         // Even if a caller gives it over UDP, where RFC 7828 §3.2.1 forbids it.
@@ -346,6 +346,9 @@ fn rfc7828_3_2_keepalive_is_said_over_streams_to_clients_that_know_it() {
             None
         );
     }
+    // RFC 9250 §5.5.2: over QUIC it is an error that ends the connection.
+    let quic = respond(&snapshot, &asked, &ctx(Transport::Quic, 0), &mut Out::new(&mut [0; 512]));
+    assert_eq!(quic, Outcome::Drop(DropReason::Forbidden));
 }
 
 #[test]
@@ -433,6 +436,14 @@ fn rfc8914_2_what_is_as_it_should_be_needs_no_word_and_what_nobody_knows_does() 
         let (code, text) = explained(reason, true, Some("answer-only")).unwrap();
         assert!(code == 0 && text.starts_with(begins), "{text}");
     }
+    let mut moved = steered("app.example.", 30, &[], None, addresses(&["192.0.2.10"]));
+    moved.decision = Arc::new(Decision {
+        is_home_drained: true,
+        ..Decision::clone(&moved.decision)
+    });
+    let snapshot = Snapshot::build(&[zone("example.", &format!("{TEXT} \"x\"\n"))], &[moved], 1);
+    let response = ask(&snapshot, &query_options("app.example.", &[]), Transport::Udp);
+    assert!(response.option(ERROR).unwrap().starts_with(b"\0\0drained: "));
     assert_eq!(
         explained(Reason::Healthy, true, Some("answer-only")),
         Some((14, "answer-only".to_owned())),

@@ -394,6 +394,13 @@ fn quic_answers_are_those_of_tcp_and_stalled_handshakes_delay_nobody() {
     // RFC 9250 §4.2.1: another ID than 0 is a protocol error (2), and so is what is no query.
     assert_eq!(ask(&[query("shop.example.net.", RecordType::A)]), ["none", "closed 2"]);
     assert_eq!(ask(&[vec![0; 4]]), ["none", "closed 2"]);
+    // RFC 9250 §5.5.2: so is edns-tcp-keepalive, here behind the head of an OPT record with one empty option.
+    let mut keepalive = query_zero("shop.example.net.", RecordType::A);
+    keepalive.truncate(12 + "shop.example.net.".len() + 1 + 4);
+    keepalive[11] = 1;
+    keepalive.extend_from_slice(&[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 4, 0, 11, 0, 0]);
+    assert_eq!(ask(&[keepalive.clone()]), ["none", "closed 2"]);
+    assert_ne!(secure.tcp(&keepalive).len(), 0, "over TCP it is welcome");
 
     // Clients that begin a handshake and say no more.
     let mut stalling = doq("stall")

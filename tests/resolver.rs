@@ -191,6 +191,44 @@ fn a_resolver_keeps_no_negative_answer_of_a_steered_name_for_long() {
     });
 }
 
+/// What the person who debugs sees: cookies that are good at the second question, why an answer is not the home region's, and that
+/// the answers of a zone without signatures pass a validating client as what they are.
+#[test]
+fn dig_shows_cookies_and_why_and_delv_takes_the_answers() {
+    let site = Site::new(&app());
+    let _server = site.serve();
+    let (ip, port) = (format!("@{}", site.dns.ip()), site.dns.port().to_string());
+    let dig = |more: &[&str]| {
+        let words = [&[&ip[..], "-p", &port, "+nord", "+tries=1", "shop.example.net", "A"], more].concat();
+        String::from_utf8_lossy(&run("bind9-dnsutils", "dig", &words).stdout).into_owned()
+    };
+    let first = dig(&[]);
+    let cookie = first
+        .lines()
+        .find_map(|line| line.strip_prefix("; COOKIE: "))
+        .unwrap_or_else(|| panic!("{first}"));
+    let (cookie, verdict) = cookie.split_once(' ').unwrap();
+    assert_eq!(verdict, "(good)", "{first}");
+    let second = dig(&[&format!("+cookie={}", &cookie[..16])]);
+    assert!(second.contains("(good)") && !second.contains("EDE"), "{second}");
+    // Evacuated, the name answers elsewhere and says why; restored, it stays there, and that needs no word.
+    let force = ["--override", "target-healthy", "--reason", "test"];
+    site.cli_code(0, &[&["evacuate", "iad"][..], &force].concat());
+    let away = dig(&[]);
+    assert!(away.contains("127.0.2.1") && away.contains("EDE: 0 (Other): (drained: "), "{away}");
+    site.cli_code(0, &["restore", "iad", "--reason", "test"]);
+    let restored = dig(&[]);
+    assert!(restored.contains("127.0.2.1") && !restored.contains("EDE"), "{restored}");
+
+    let delv = run("bind9-dnsutils", "delv", &[&ip, "-p", &port, "-i", "shop.example.net", "A"]);
+    let text = String::from_utf8_lossy(&delv.stdout);
+    assert!(
+        text.contains("; authoritative") && text.contains("127.0.2.1"),
+        "{text}{}",
+        String::from_utf8_lossy(&delv.stderr)
+    );
+}
+
 /// A client program: its package, its name, and how it is asked.
 struct Client {
     package: &'static str,

@@ -84,6 +84,7 @@ fn steered(name: &str, answer: Answer, reason: Reason) -> Option<SteeredInput> {
             answer,
             ttl: 30,
             reason,
+            is_home_drained: false,
         }),
         name,
     })
@@ -124,6 +125,7 @@ pub fn fuzz_respond(snapshot: &Snapshot, packet: &[u8]) {
             Outcome::Drop(DropReason::Short) => assert!(packet.len() < HEADER_OCTETS),
             Outcome::Drop(DropReason::Response) => assert!(packet.get(2).is_some_and(|flags| flags & 0x80 != 0)),
             Outcome::Drop(DropReason::NoRoom) => panic!("the buffer is large enough"),
+            Outcome::Drop(DropReason::Forbidden) => assert_eq!(transport, Transport::Quic),
             Outcome::Reply(reply) => {
                 assert!(reply.len >= HEADER_OCTETS && reply.len <= ctx.size_max);
                 assert_eq!(buffer.get(..2), packet.get(..2), "the ID is echoed");

@@ -214,6 +214,8 @@ pub enum DropReason {
     Response,
     /// The buffer cannot hold even the question; only a caller's mistake.
     NoRoom,
+    /// It has what its transport forbids: edns-tcp-keepalive over QUIC (RFC 9250 §5.5.2), which is to end the connection.
+    Forbidden,
 }
 
 impl DropReason {
@@ -223,6 +225,7 @@ impl DropReason {
             DropReason::Short => "short",
             DropReason::Response => "response",
             DropReason::NoRoom => "no-room",
+            DropReason::Forbidden => "forbidden",
         }
     }
 }

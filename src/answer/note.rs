@@ -3,7 +3,7 @@
 //! An answer with a note is still an answer: the note changes neither its code nor its records, is sent to clients with
 //! EDNS only, and is left out where it would not fit. Texts are made beforehand.
 
-use crate::model::Reason;
+use crate::model::{Decision, Reason};
 
 /// A note on its way into a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,18 +26,19 @@ pub(super) fn not_ready(text: &str) -> NoteRef<'_> {
     NoteRef { code: 14, text }
 }
 
-/// What is to be said of a steered name's answer: that nobody is well, or that nobody knows. Nothing where all is as it should be,
-/// and nothing of names that are not probed: there nobody ever knows.
-pub(super) fn on(reason: Reason, is_probed: bool) -> Option<NoteRef<'static>> {
+/// What is to be said of a steered name's answer: that nobody is well, that nobody knows, or that it is not the home's because that is
+/// drained. Nothing where all is as it should be, and nothing about the health of names that are not probed: there nobody ever knows.
+pub(super) fn on(decision: &Decision, is_probed: bool) -> Option<NoteRef<'static>> {
     // Other Error (RFC 8914 §4.1): the registered codes are about resolving.
     let other = |text| Some(NoteRef { code: 0, text });
-    match reason {
+    match decision.reason {
         Reason::AllDownActive => other("all-down-active: the active region is unhealthy, all of it is answered"),
         Reason::AllDownAll => other("all-down-all: the active region is unhealthy, every permitted region is answered"),
         Reason::AllDownServfail => other("all-down-servfail: the active region is unhealthy, SERVFAIL as configured"),
         Reason::AllDownInstead => other("all-down-instead: the active region is unhealthy, the configured stand-in is answered"),
         Reason::WaitingToMove => other("waiting-to-move: the active region is unhealthy, a move is under way"),
         Reason::Unknown if is_probed => other("unknown: no fresh evidence on the active region"),
+        _ if decision.is_home_drained => other("drained: the home region is drained, the active one is answered"),
         Reason::Unknown | Reason::Healthy | Reason::Degraded => None,
     }
 }

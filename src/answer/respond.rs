@@ -4,7 +4,7 @@ use super::follow::{Walk, Walked};
 use super::index::Snapshot;
 use super::message::{Message, write_header};
 use super::opt::Opt;
-use super::query::{HEADER_OCTETS, Header, OPCODE_NOTIFY, OPCODE_QUERY, Query, UDP_OCTETS_MIN};
+use super::query::{HEADER_OCTETS, Header, KEEPALIVE, OPCODE_NOTIFY, OPCODE_QUERY, Query, UDP_OCTETS_MIN};
 use super::{Ctx, DropReason, NoteRef, Out, Outcome, Reply, Transport, note};
 use crate::model::{CLASS_IN, Rtype, rcode};
 
@@ -96,7 +96,10 @@ fn fill<'q>(read: &mut Query<'q>, query: &'q [u8], ctx: &Ctx, out: &mut Out<'_>)
     }
     match read.fill(query, header) {
         // Who gives no cookies does not know the query that only asks for one either.
-        Ok(()) if !read.is_cookie_only || ctx.cookies.is_some() => Ok(()),
+        Ok(()) if !read.is_cookie_only || ctx.cookies.is_some() => match &read.edns {
+            Some(edns) if ctx.transport == Transport::Quic && edns.wants & KEEPALIVE != 0 => Err(Outcome::Drop(DropReason::Forbidden)),
+            _ => Ok(()),
+        },
         _ => Err(bare(query, rcode::FORMERR, out)),
     }
 }

@@ -233,7 +233,7 @@ impl Slot {
             ttl,
             now,
             region: index.and_then(|index| u16::try_from(index).ok()),
-            note: note::on(decision.reason, is_probed),
+            note: note::on(decision, is_probed),
             is_probed,
             regions,
         }

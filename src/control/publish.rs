@@ -38,7 +38,9 @@ pub(super) struct Publisher {
 pub(super) struct Prepared {
     /// What it was made on.
     basis: u64,
-    /// The decisions that change.
+    /// The decisions that differ from those present.
+    decided: Vec<Arc<Decision>>,
+    /// Those of them that answer differently or for another reason: what is told.
     pub changed: Vec<Arc<Decision>>,
     answers: Arc<Snapshot>,
     decisions: imbl::OrdMap<Name, Arc<Decision>>,
@@ -93,20 +95,28 @@ impl Publisher {
     pub fn prepare(&self, names: &[Name], fleet: &Fleet, state: &State, health: &Book, now: Now) -> Prepared {
         let (mut configs, mut states) = (fleet.finder(names.len()), state.finder(names.len()));
         let mut present = self.finder(names.len());
-        let changed: Vec<Arc<Decision>> = names
+        let mut changed = Vec::new();
+        let decided: Vec<Arc<Decision>> = names
             .iter()
             .filter_map(|name| configs.find(name))
             .map(|steered| steering::decide_known(steered, states.find(&steered.name), state, health, now))
-            .filter(|decision| present.find(&decision.name).is_none_or(|present| **present != *decision))
-            .map(Arc::new)
+            .filter_map(|decision| {
+                let before = present.find(&decision.name).filter(|present| present.is_told_as(&decision));
+                let is_news = before.is_none();
+                let differs = before.is_none_or(|present| **present != decision);
+                differs.then(|| (Arc::new(decision), is_news))
+            })
+            .inspect(|(decision, is_news)| changed.extend(is_news.then(|| decision.clone())))
+            .map(|(decision, _)| decision)
             .collect();
         let (mut answers, mut decisions) = (self.answers.clone(), self.decisions.clone());
-        if !changed.is_empty() {
-            answers = Arc::new(answers.decided(&changed));
-            decisions.extend(changed.iter().map(|decision| (decision.name.clone(), decision.clone())));
+        if !decided.is_empty() {
+            answers = Arc::new(answers.decided(&decided));
+            decisions.extend(decided.iter().map(|decision| (decision.name.clone(), decision.clone())));
         }
         Prepared {
             basis: self.basis,
+            decided,
             changed,
             answers,
             decisions,
@@ -118,7 +128,7 @@ impl Publisher {
         if prepared.basis != self.basis {
             return false;
         }
-        if !prepared.changed.is_empty() {
+        if !prepared.decided.is_empty() {
             self.answers = prepared.answers.clone();
             self.decisions = prepared.decisions.clone();
             self.outdate();

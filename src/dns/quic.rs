@@ -15,6 +15,7 @@ use super::clerk::Clerk;
 use super::lane::QUERY_OCTETS_MAX;
 use super::stats::Counted;
 use super::stream::{Room, Seat};
+use crate::answer::DropReason;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Connection, Endpoint, EndpointConfig, IdleTimeout, Incoming, RecvStream, SendStream, ServerConfig, TransportConfig, VarInt};
 use std::io;
@@ -152,6 +153,7 @@ async fn exchange(mut send: SendStream, mut receive: RecvStream, quic: &Quic, co
     }
     // RFC 9250 §4.2.1: the message ID is 0; whoever sends another does not speak this protocol.
     if query.get(..2).is_some_and(|id| id != [0, 0]) {
+        quic.clerk.stats.dropped(Counted::Forbidden);
         return connection.close(PROTOCOL_ERROR, b"the message ID must be 0");
     }
     match quic.clerk.answer(&query, connection.remote_address(), local) {
@@ -164,6 +166,7 @@ async fn exchange(mut send: SendStream, mut receive: RecvStream, quic: &Quic, co
                 let _ = send.stopped().await;
             }
         }
+        Err(DropReason::Forbidden) => connection.close(PROTOCOL_ERROR, b"edns-tcp-keepalive is not for QUIC"),
         Err(_) => connection.close(PROTOCOL_ERROR, b"not a query"),
     }
 }

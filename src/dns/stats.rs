@@ -24,6 +24,8 @@ pub enum Counted {
     Response,
     /// It would not fit the buffer.
     NoRoom,
+    /// It has what its transport forbids.
+    Forbidden,
     /// Port 0 as source: nothing can be sent there.
     PortZero,
     /// The socket's own address as source: it is forged.
@@ -44,10 +46,11 @@ pub enum Counted {
 
 impl Counted {
     /// Every reason, in the order of the counters.
-    pub(super) const ALL: [Counted; 11] = [
+    pub(super) const ALL: [Counted; 12] = [
         Counted::Short,
         Counted::Response,
         Counted::NoRoom,
+        Counted::Forbidden,
         Counted::PortZero,
         Counted::OwnSource,
         Counted::RateLimited,
@@ -64,6 +67,7 @@ impl Counted {
             Counted::Short => "short",
             Counted::Response => "response",
             Counted::NoRoom => "no-room",
+            Counted::Forbidden => "forbidden",
             Counted::PortZero => "port-zero",
             Counted::OwnSource => "own-source",
             Counted::RateLimited => "rate-limited",
@@ -82,6 +86,7 @@ impl From<DropReason> for Counted {
             DropReason::Short => Counted::Short,
             DropReason::Response => Counted::Response,
             DropReason::NoRoom => Counted::NoRoom,
+            DropReason::Forbidden => Counted::Forbidden,
         }
     }
 }

@@ -32,6 +32,7 @@ fn steered(region: &str, last: u8) -> SteeredInput {
             answer,
             ttl: 30,
             reason: Reason::Healthy,
+            is_home_drained: false,
         }),
         is_probed: true,
     }

@@ -21,6 +21,28 @@ pub struct Decision {
     pub ttl: u32,
     /// Why.
     pub reason: Reason,
+    /// Its home is another region and drained: what a person who expected the home's data wants to know. Said in DNS
+    /// (RFC 8914); the API shows homes and marks themselves.
+    #[serde(skip)]
+    pub is_home_drained: bool,
+}
+
+impl Decision {
+    /// Whether people would be told the same of both: all but what only DNS says.
+    pub fn is_told_as(&self, other: &Decision) -> bool {
+        let Decision {
+            name,
+            app,
+            active,
+            region,
+            answer,
+            ttl,
+            reason,
+            is_home_drained: _,
+        } = self;
+        (name, app, active, region) == (&other.name, &other.app, &other.active, &other.region)
+            && (answer, ttl, reason) == (&other.answer, &other.ttl, &other.reason)
+    }
 }
 
 /// The data of an answer.

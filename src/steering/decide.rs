@@ -41,7 +41,9 @@ pub fn decide_known(steered: &SteeredName, known: Option<&NameState>, state: &St
         RegionHealth::Unknown => (usable(steered, &active, status), Some(active.clone()), Reason::Unknown),
     };
     let region = region.filter(|_| answer != Answer::Servfail);
+    let is_home_drained = known.is_some_and(|known| known.home != active && state.is_drained(&steered.name, &known.home));
     Decision {
+        is_home_drained,
         name: steered.name.clone(),
         app: steered.app.id.clone(),
         active,

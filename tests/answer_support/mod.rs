@@ -48,6 +48,7 @@ pub fn steered(name: &str, ttl: u32, regions: &[(&str, Answer)], region: Option<
             answer,
             ttl,
             reason: Reason::Healthy,
+            is_home_drained: false,
         }),
         regions,
         is_probed: true,
