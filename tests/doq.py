@@ -1,7 +1,8 @@
 """A DoQ client (RFC 9250) for the tests: raw messages, so that answers can be compared octet for octet.
 
 doq.py ask PORT HEX...    each query on a stream of one connection; prints the answers in hexadecimal, `closed CODE` at the end
-doq.py stall PORT COUNT   COUNT clients that begin a handshake and say no more; prints `ready`, then waits for its input to end
+doq.py stall PORT COUNT   COUNT clients, each on an address of its own, that begin a handshake and say no more; prints `ready`, then
+                          waits for its input to end
 """
 
 import asyncio
@@ -59,10 +60,11 @@ async def ask(port, messages):
 
 def stall(port, count):
     sockets = []
-    for _ in range(count):
+    for number in range(count):
         quic = QuicConnection(configuration=configuration())
         quic.connect(("127.0.0.1", port), now=0.0)
         one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        one.bind(("127.2.%d.%d" % (number // 250, number % 250 + 1), 0))
         for datagram, _ in quic.datagrams_to_send(now=0.0):
             one.sendto(datagram, ("127.0.0.1", port))
         sockets.append(one)

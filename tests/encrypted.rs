@@ -4,10 +4,14 @@ mod support;
 
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use rustls_pki_types::pem::PemObject;
+use socket2::{Domain, Socket, Type};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use support::{PATIENCE, PLAIN, Site, free_port, query, try_ask, wait_for};
 
@@ -59,6 +63,15 @@ impl Secure {
         }
     }
 
+    /// A drop counter, as a scrape gives it.
+    fn dropped(&self, reason: &str) -> u64 {
+        let (_, text) = self.site.get("/metrics").unwrap();
+        let label = format!("reason=\"{reason}\"");
+        let is_it = |line: &&str| line.starts_with("pointsman_dns_drops_total") && line.contains(&label);
+        let line = text.lines().find(is_it);
+        line.map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
+    }
+
     /// The answer over TCP, octet for octet.
     fn tcp(&self, message: &[u8]) -> Vec<u8> {
         let mut stream = TcpStream::connect(self.site.dns).unwrap();
@@ -72,6 +85,13 @@ impl Secure {
         stream.read_exact(&mut answer).unwrap();
         answer
     }
+}
+
+/// Resident memory of a process, octets.
+fn resident(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
 }
 
 /// Writes a new certificate as renewals do.
@@ -328,6 +348,106 @@ fn stalled_handshakes_are_cut_and_delay_nobody() {
     assert!(ended.is_ok() || ended.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset));
 }
 
+/// Ten thousand clients on addresses of their own that begin a handshake and leave it; every limit is met, nobody else feels it.
+#[test]
+fn a_flood_of_handshakes_leaves_room_for_others() {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+    let many = usize::try_from(hard / 2).unwrap().min(10_000);
+    let secure = Secure::new();
+    let server = secure.site.serve();
+    let before = resident(server.child.id());
+    let good = format!("/dns-query?dns={}", base64url(&query_zero("shop.example.net.", RecordType::A)));
+    let mut flood = Vec::new();
+    for n in 0..many {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let from = SocketAddr::from(([127, 3, (n / 200) as u8, (n % 200) as u8 + 1], 0));
+        socket.bind(&from.into()).unwrap();
+        let to = if n % 2 == 0 { secure.tls } else { secure.https };
+        // A server that takes no more lets connections wait; that is an end of its flood too.
+        if socket.connect_timeout(&to.into(), PATIENCE).is_ok() {
+            let mut stream = TcpStream::from(socket);
+            let _ = stream.write_all(&[0x16, 3, 1, 2, 0, 1][..n % 7]);
+            flood.push(stream);
+        }
+        if n % 1000 == 0 {
+            assert!(try_ask(secure.site.dns, "shop.example.net.", RecordType::A).is_some());
+        }
+    }
+    let grown = resident(server.child.id()).saturating_sub(before);
+    assert!(grown < 160 << 20, "{} handshakes cost {grown} octets", flood.len());
+    assert!(secure.dropped("tcp-full") > 0, "the limits were met");
+    let kdig = || {
+        let port = secure.tls.port().to_string();
+        let words = [
+            "@127.0.0.1",
+            "-p",
+            &port,
+            "+tls",
+            "+timeout=2",
+            "+retry=0",
+            "shop.example.net.",
+            "A",
+        ];
+        let output = Command::new("kdig").args(words).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).contains("status: NOERROR").then_some(())
+    };
+    wait_for("another client to be served over TLS", kdig);
+    let url = format!("https://{}{good}", secure.https);
+    wait_for("another client to be served over HTTPS", || {
+        let output = Command::new("curl")
+            .args(["--silent", "--insecure", "--max-time", "2", "--write-out", "%{http_code}", &url])
+            .output();
+        output.unwrap().stdout.ends_with(b"200").then_some(())
+    });
+    assert!(try_ask(secure.site.dns, "shop.example.net.", RecordType::A).is_some());
+    drop(flood);
+}
+
+/// Requests that are reset as soon as they are sent (CVE-2023-44487), by the hundred thousand on one connection.
+#[test]
+fn rapid_resets_end_their_connection_and_nobody_elses() {
+    let secure = Secure::new();
+    let server = secure.site.serve();
+    let good = format!("/dns-query?dns={}", base64url(&query_zero("shop.example.net.", RecordType::A)));
+    let before = resident(server.child.id());
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let sent = runtime.block_on(async {
+        let mut roots = rustls::RootCertStore::empty();
+        let pem = std::fs::read(secure.site.path("dns.crt")).unwrap();
+        roots.add(rustls_pki_types::CertificateDer::from_pem_slice(&pem).unwrap()).unwrap();
+        let mut tls = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        tls.alpn_protocols = vec![b"h2".to_vec()];
+        let stream = tokio::net::TcpStream::connect(secure.https).await.unwrap();
+        let name = "localhost".try_into().unwrap();
+        let stream = tokio_rustls::TlsConnector::from(Arc::new(tls)).connect(name, stream).await.unwrap();
+        let (client, connection) = h2::client::handshake(stream).await.unwrap();
+        tokio::spawn(connection);
+        let uri = format!("https://localhost:{}{good}", secure.https.port());
+        let mut sent = 0_u32;
+        let mut client = client;
+        while sent < 100_000 {
+            let Ok(ready) = client.ready().await else { break };
+            client = ready;
+            let request = http::Request::get(&uri).body(()).unwrap();
+            let Ok((response, _)) = client.send_request(request, true) else {
+                break;
+            };
+            drop(response); // which resets it
+            sent += 1;
+        }
+        sent
+    });
+    assert!(sent > 0 && sent < 100_000, "{sent} requests were reset, and still more are taken");
+    assert_eq!(secure.curl(&good, &[]).0, 200);
+    let grown = resident(server.child.id()).saturating_sub(before);
+    assert!(grown < 64 << 20, "{grown} octets");
+}
+
 #[test]
 fn a_port_in_use_is_named_with_its_holder() {
     let secure = Secure::new();
@@ -404,7 +524,7 @@ fn quic_answers_are_those_of_tcp_and_stalled_handshakes_delay_nobody() {
 
     // Clients that begin a handshake and say no more.
     let mut stalling = doq("stall")
-        .arg("100")
+        .arg("1000")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

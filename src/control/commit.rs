@@ -74,6 +74,9 @@ impl Batch {
     }
 }
 
+/// From so many names on, what deciding them needed is given back to the system: below, the allocator's own reserve is larger.
+const GIVE_BACK_NAMES: usize = 10_000;
+
 impl Writer {
     /// Takes everything that waits into one append, unless one is under way.
     pub(super) fn start_append(&mut self) {
@@ -348,6 +351,10 @@ impl Writer {
         }
         self.reply_all(waiters);
         self.tell_decisions(&changed);
+        if names.len() >= GIVE_BACK_NAMES {
+            // An evacuation of a hundred thousand names passes through a hundred megabytes.
+            tokio::task::spawn_blocking(telemetry::give_back);
+        }
     }
 
     /// Publishes what names answer by the present state: as it was prepared, where that still holds.
