@@ -60,6 +60,8 @@ pub(super) struct Connection {
     is_blocked: bool,
     /// Whether the client sends no more (RFC 7766 §6.2.4: it may still want its answers).
     is_read_closed: bool,
+    /// Whether the poll told so, and the end has not been read yet.
+    is_end_near: bool,
     /// Its place; given back when the connection is dropped.
     _seat: Seat,
 }
@@ -95,6 +97,7 @@ impl Connection {
             held: 0,
             is_blocked: false,
             is_read_closed: false,
+            is_end_near: false,
             _seat: seat,
         }
     }
@@ -109,14 +112,30 @@ impl Connection {
         !self.is_blocked && self.input.is_empty() && self.skip == 0
     }
 
+    /// Whether the next move is its client's: it is idle, or in the middle of a query.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.is_blocked && !self.has_query()
+    }
+
     /// Whether its client has not taken all of its answers.
     pub(super) fn is_blocked(&self) -> bool {
         self.is_blocked
     }
 
+    /// The poll says that the client sends no more. What it sent is still to be read, and after it the end.
+    pub(super) fn end_is_near(&mut self) {
+        self.is_end_near = true;
+    }
+
     /// Does a bounded piece of work: at most one read, and the answers to it.
     pub(super) fn turn(&mut self, desk: &mut Desk) -> Turn {
+        debug_assert!(
+            desk.pen.answers().is_empty(),
+            "answers are sent, kept or forgotten in the turn that made them"
+        );
         let turn = self.step(desk).unwrap_or(Turn::Close);
+        // Whatever a turn came to: its answers are nobody else's.
+        desk.pen.clear();
         let held = self.input.len() + self.output.len();
         desk.held = (desk.held + held).saturating_sub(self.held);
         self.held = held;
@@ -152,8 +171,10 @@ impl Connection {
             _ => Got::Nothing,
         };
         let (octets, may_have_more) = match got {
-            Got::Octets(octets) => (octets, octets == READ_OCTETS || self.pipe.hides_more()),
-            Got::Nothing => (0, false),
+            // The poll tells once: of an end that came with these octets it has told already.
+            Got::Octets(octets) => (octets, octets == READ_OCTETS || self.is_end_near || self.pipe.hides_more()),
+            // Without a read nobody knows; the poll has perhaps told of it while the client took no answers.
+            Got::Nothing => (0, !is_read && !self.is_read_closed),
             Got::Later => (0, true),
             Got::End => (0, false),
         };
@@ -231,9 +252,12 @@ impl Connection {
     /// Sends answers in one call; whether all are gone. What the client does not take is kept here.
     fn send(&mut self, pen: &mut Pen) -> io::Result<bool> {
         let answers = pen.answers();
-        let written = if answers.is_empty() { 0 } else { self.pipe.write(answers)? };
-        self.output.extend_from_slice(answers.get(written..).unwrap_or_default());
-        pen.clear();
+        let written = if answers.is_empty() { Ok(0) } else { self.pipe.write(answers) };
+        if let Ok(written) = &written {
+            self.output.extend_from_slice(answers.get(*written..).unwrap_or_default());
+        }
+        pen.clear(); // also where nothing can be sent any more
+        written?;
         self.is_blocked = !self.output.is_empty() || !self.pipe.flush()?;
         Ok(!self.is_blocked)
     }

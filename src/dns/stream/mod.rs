@@ -166,7 +166,12 @@ impl Lane {
         self.listeners.clear();
         // What has arrived is answered, and whoever is still taking his answers gets a little time.
         let end = Instant::now() + STOP_TIME_MAX;
-        self.queue = (0..self.connections.len()).filter(|id| self.connection(*id).is_some()).collect();
+        for id in 0..self.connections.len() {
+            self.enqueue(id);
+        }
+        if !self.queue.is_empty() {
+            self.round(&mut events);
+        }
         while Instant::now() < end && self.finish_all() {
             self.round(&mut events);
         }
@@ -187,7 +192,12 @@ impl Lane {
             let Token(id) = event.token();
             match self.listeners.get_mut((STOP.0 - 1).wrapping_sub(id)) {
                 Some(listener) => listener.is_ready = true,
-                None => self.enqueue(id),
+                None => {
+                    if let Some(connection) = self.connection(id).filter(|_| event.is_read_closed()) {
+                        connection.end_is_near();
+                    }
+                    self.enqueue(id);
+                }
             }
         }
         // Those that come back to the queue wait for the next round.
@@ -344,6 +354,9 @@ impl Lane {
         let mut connection = Box::new(Connection::new(Pipe::new(stream, tls), peer, local, seat, self.desk.now));
         // The query has often come with the connection: what is done now needs no event.
         let turn = connection.turn(&mut self.desk);
+        if let Turn::Cut(reason) = turn {
+            self.desk.pen.stats.dropped(reason);
+        }
         if matches!(turn, Turn::Close | Turn::Cut(_)) {
             return connection.close(&mut self.desk);
         }
@@ -380,20 +393,22 @@ impl Lane {
         }
     }
 
-    /// Ends the connections that have been idle longest, a few of them; whether there were any.
+    /// Ends the connections that have been idle longest, a few of them, and where there are none those that have been at a query
+    /// longest; whether there were any.
     fn make_room(&mut self) -> bool {
         let now = self.desk.now;
         if self.none_idle_until.is_some_and(|until| now < until) {
             return false;
         }
         let idle = self.connections.iter().enumerate().filter_map(|(id, connection)| {
-            let connection = connection.as_ref().filter(|connection| connection.is_idle())?;
-            (now.saturating_duration_since(connection.active) >= IDLE_TIME_MIN).then_some((connection.active, id))
+            let connection = connection.as_ref().filter(|connection| connection.is_waiting())?;
+            let is_old = now.saturating_duration_since(connection.active) >= IDLE_TIME_MIN;
+            is_old.then(|| (!connection.is_idle(), connection.active, id))
         });
-        let mut idle: Vec<(Instant, usize)> = idle.collect();
+        let mut idle: Vec<(bool, Instant, usize)> = idle.collect();
         idle.sort_unstable();
         let many = self.connections.len() / GO_SHARE + 1;
-        for (_, id) in idle.iter().take(many) {
+        for (_, _, id) in idle.iter().take(many) {
             self.desk.pen.stats.dropped(Counted::TcpFull);
             self.close(*id);
         }
