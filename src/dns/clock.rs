@@ -8,6 +8,7 @@ mod system {
     use nix::time::{ClockId, clock_gettime};
 
     /// Seconds and nanoseconds of a clock; zero where there is no such clock, which no kernel of ours lacks.
+    #[expect(clippy::useless_conversion, reason = "the parts are 32 bits wide on some systems")]
     fn read(clock: ClockId) -> (u64, u64) {
         clock_gettime(clock).map_or((0, 0), |time| {
             let part = |part: i64| u64::try_from(part).unwrap_or(0);
