@@ -7,6 +7,7 @@
 //! Deliberately absent: gates and policies (`role`), what is answered (`steering`, `answer`), files (`store`).
 
 mod alerts;
+mod batch;
 mod commit;
 mod publish;
 mod reload;
@@ -165,7 +166,7 @@ impl Handle {
             .filter_map(|name| fleet.names.get(name))
             .map(|steered| Arc::new(steering::decide(steered, &after_state, &published.health, now)))
             .collect();
-        let warnings = commit::warnings_of(&drafts, fleet, &published.health, now);
+        let warnings = batch::warnings_of(&drafts, fleet, &published.health, now);
         Ok(DryRun {
             drafts,
             before,
