@@ -75,6 +75,7 @@ impl Writer {
     /// Handles one command on the tentative state.
     pub(super) fn draft_command(&mut self, batch: &mut Batch, request: Request, reply: Reply, now: Now) -> Waiter {
         let kind = request.command.verb();
+        let rests_on_batch = !batch.entries.is_empty();
         let is_same = |used: &role::Used| used.is_same(&request.command, &request.reason);
         let (outcome, warnings) = match self.recorded(batch, request.request_id.as_deref(), is_same) {
             Ok(None) => self.draft_new(batch, &request, now),
@@ -83,6 +84,7 @@ impl Writer {
         Waiter {
             reply,
             outcome,
+            rests_on_batch,
             warnings,
             kind,
         }
@@ -146,6 +148,8 @@ impl Writer {
         waiters.push(Waiter {
             reply,
             outcome: judged.map(|(last, _)| last),
+            // A reload begins its batch, see `start_append`.
+            rests_on_batch: false,
             warnings,
             kind: "reload",
         });

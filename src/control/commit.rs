@@ -134,7 +134,11 @@ impl Writer {
         self.node_alert(AlertKind::CannotRecord, Some(message.clone()));
         for waiter in flight.waiters {
             let outcome = match waiter.outcome {
+                // Recorded by an earlier append: a request that was repeated.
+                Ok(Some((seq, hash))) if seq <= self.state.seq() => Ok(Some((seq, hash))),
                 Ok(Some(_)) => Err(SubmitError::Unavailable(message.clone())),
+                // "It is so already" and every refusal were true only with what is not recorded now.
+                _ if waiter.rests_on_batch => Err(SubmitError::Unavailable(message.clone())),
                 outcome => outcome,
             };
             self.reply(Waiter { outcome, ..waiter });

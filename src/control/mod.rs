@@ -14,6 +14,8 @@ mod reload;
 mod roles;
 mod scrape;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod types;
 mod writer;
 

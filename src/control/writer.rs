@@ -71,6 +71,8 @@ pub(super) struct Waiter {
     pub reply: Reply,
     /// The last of its entries, none where nothing changes, or why not.
     pub outcome: Result<Option<(Seq, Hash)>, SubmitError>,
+    /// Whether that was judged on entries of the same append: without them it says nothing.
+    pub rests_on_batch: bool,
     /// What its receipt warns of.
     pub warnings: Vec<Diagnostic>,
     /// The verb, for the metrics.
@@ -213,7 +215,7 @@ impl Writer {
     }
 
     /// First look at everything: alerts of every name, health that came from disk.
-    fn begin(&mut self) {
+    pub(super) fn begin(&mut self) {
         let now = self.clock.now();
         let names: Vec<Name> = self.config.fleet.names.keys().cloned().collect();
         self.save_roles();
@@ -235,7 +237,7 @@ impl Writer {
     }
 
     /// How long nothing is due. The policies count only when they can be polled: otherwise what they offer would keep us awake.
-    fn sleep_until(&self) -> Duration {
+    pub(super) fn sleep_until(&self) -> Duration {
         let now = self.clock.now().mono;
         let polls = self.takes_changes() && self.in_flight.is_none() && self.retry_at.is_none();
         let dues = [

@@ -1,0 +1,180 @@
+//! The writer step by step: what waits, an append that ends as the test says, and what was told and published.
+
+use super::batch::Batch;
+use super::publish::Publisher;
+use super::reload;
+use super::types::{Published, Receipt, Serving, SubmitError};
+use super::writer::{Message, Parts, Writer};
+use super::{compile, settings};
+use crate::config::Outline;
+use crate::health::Book;
+use crate::ledger::Hash;
+use crate::model::{Actor, Gate, Generation, Name, RegionId};
+use crate::probe::Prober;
+use crate::role::{self, Command, Request, State, Watch};
+use crate::store::{Appender, FileStore, StoreError};
+use crate::telemetry::{Clock, Metrics};
+use arc_swap::ArcSwap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+/// Where a reply arrives.
+type Answer = oneshot::Receiver<Result<Receipt, SubmitError>>;
+
+/// A zone with nothing in it but itself.
+const ZONE: &str = "$TTL 60\n@ SOA ns h 1 2 3 4 5\n@ NS ns\nns A 192.0.2.1\n";
+/// An application whose name may be switched again at once, without probes.
+const CONFIG: &str = r#"
+version = 1
+[node]
+name = "n"
+data-dir = "data"
+[dns]
+listen = ["127.0.0.1:0"]
+[api]
+listen = "127.0.0.1:0"
+[[zone]]
+name = "example.net."
+file = "zone"
+[region.iad]
+[region.fra]
+[app.shop]
+name = "shop.example.net."
+regions = ["iad", "fra"]
+cooldown = "0s"
+[app.shop.endpoints]
+iad = ["192.0.2.10"]
+fra = ["198.51.100.10"]
+"#;
+
+/// A writer on a data dir of its own.
+struct Bench {
+    _folder: tempfile::TempDir,
+    writer: Writer,
+}
+
+impl Bench {
+    /// A writer that serves a config.
+    fn new(config: &str) -> Bench {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("zone"), ZONE).unwrap();
+        std::fs::write(folder.path().join("c.toml"), config).unwrap();
+        let loaded = reload::load(&folder.path().join("c.toml")).unwrap();
+        let clock = Arc::new(Clock::new());
+        let now = clock.now();
+        let (mut store, _) = FileStore::open(&folder.path().join("data"), "now", &mut |_| {}).unwrap();
+        let mut batch = Batch {
+            next: State::new(),
+            head: Hash::GENESIS,
+            lines: Vec::new(),
+            entries: Vec::new(),
+        };
+        let drafts = role::reconcile(&batch.next, &loaded.config.fleet).unwrap();
+        batch.add(drafts, now).unwrap();
+        store.append(&batch.lines).unwrap();
+        let mut health = Book::new();
+        health.reconfigure(&loaded.config.fleet, now);
+        let settings = settings::settings(&loaded.config, &Serving::Current).unwrap();
+        let (answers, decisions) = compile(&loaded.config.fleet, &loaded.zones, &batch.next, &health, now, 1, settings);
+        let config = Arc::new(loaded.config);
+        let lanes = Arc::new(ArcSwap::from_pointee(answers));
+        let view = Arc::new(ArcSwap::from_pointee(Published {
+            generation: Generation(0),
+            seq: batch.next.seq(),
+            head: batch.head,
+            config: config.clone(),
+            state: batch.next.clone(),
+            health: health.clone(),
+            watch: Arc::new(Watch::new()),
+            decisions,
+            alerts: imbl::OrdMap::new(),
+            serving: Arc::new(Serving::Current),
+        }));
+        let (outcomes, _) = mpsc::channel(1);
+        let parts = Parts {
+            prober: Prober::start(outcomes, clock.origin()),
+            clock,
+            config,
+            outline: Outline::of(&loaded.zones),
+            state: batch.next,
+            head: batch.head,
+            health,
+            appender: Some(Appender::start(store).unwrap()),
+            metrics: Arc::new(Metrics::new().unwrap()),
+            serving: Serving::Current,
+            hashes: BTreeMap::new(),
+        };
+        let (sender, _) = broadcast::channel(64);
+        let mut writer = Writer::new(parts, Publisher::new(lanes.clone(), view), sender);
+        writer.begin();
+        Bench { _folder: folder, writer }
+    }
+
+    /// Puts a command into the row of what waits.
+    fn submit(&mut self, request_id: Option<&str>, command: Command) -> Answer {
+        let (reply, answer) = oneshot::channel();
+        let request = Request {
+            actor: Actor::Uid { uid: 1000, user: None },
+            reason: "test".to_owned(),
+            request_id: request_id.map(str::to_owned),
+            command,
+        };
+        self.writer.waiting.push_back(Message::Submit(request, reply));
+        answer
+    }
+
+    /// The append under way ends as the disk says.
+    async fn finish(&mut self) {
+        let done = (&mut self.writer.in_flight.as_mut().unwrap().done).await.unwrap();
+        self.writer.finish_append(done);
+    }
+}
+
+/// A switch of the application's name; nothing is known of a region without probes.
+fn switch(to: &str, expect: Option<&str>) -> Command {
+    Command::Switch {
+        name: name(),
+        to: RegionId::new(to),
+        expect: expect.map(RegionId::new),
+        expect_seq: None,
+        overrides: BTreeSet::from([Gate::TargetHealthy]),
+    }
+}
+
+/// The application's name.
+fn name() -> Name {
+    Name::parse("shop.example.net.").unwrap()
+}
+
+#[tokio::test]
+async fn a_failed_append_takes_along_what_was_judged_on_it() {
+    let mut bench = Bench::new(CONFIG);
+    let mut first = bench.submit(Some("first"), switch("fra", None));
+    bench.writer.start_append();
+    bench.finish().await;
+    let receipt = first.try_recv().unwrap().unwrap();
+
+    let mut already = bench.submit(None, switch("fra", None));
+    let mut back = bench.submit(None, switch("iad", Some("fra")));
+    let mut twice = bench.submit(None, switch("iad", None));
+    let mut stale = bench.submit(None, switch("iad", Some("fra")));
+    let mut refused = bench.submit(None, switch("fra", Some("fra")));
+    let mut repeated = bench.submit(Some("first"), switch("fra", None));
+    bench.writer.start_append();
+    assert!(bench.writer.in_flight.is_some());
+    bench.writer.finish_append(Err(StoreError::Gone));
+
+    assert!(!already.try_recv().unwrap().unwrap().changed, "judged before anything else");
+    for (what, answer) in [
+        ("back", &mut back),
+        ("twice", &mut twice),
+        ("stale", &mut stale),
+        ("refused", &mut refused),
+    ] {
+        let told = answer.try_recv().unwrap();
+        assert!(matches!(told, Err(SubmitError::Unavailable(_))), "{what}: {told:?}");
+    }
+    let again = repeated.try_recv().unwrap().unwrap();
+    assert_eq!((again.changed, again.seq, again.hash), (true, receipt.seq, receipt.hash));
+}
