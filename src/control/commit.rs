@@ -160,11 +160,15 @@ impl Writer {
         } = flight;
         self.state = next;
         self.head = head;
+        let is_reload = candidate.is_some();
         if let Some(candidate) = candidate {
             self.install(*candidate);
             names = self.config.fleet.names.keys().cloned().collect();
         }
         let changed = self.answer(&names, prepared, now);
+        if is_reload {
+            self.end_config_alerts();
+        }
         self.metrics.applied(durable_at.elapsed());
         self.remember(&entries);
         self.touch(names.iter());
@@ -224,7 +228,8 @@ impl Writer {
         }
     }
 
-    /// Takes a new config: health, probes, policies and answers follow.
+    /// Takes a new config: health, probes, policies and answers follow. Nothing is published here: the answers were compiled
+    /// with the roles of the moment when the files were read, and a switch may have come since.
     fn install(&mut self, candidate: Candidate) {
         let old = std::mem::replace(&mut self.config, candidate.config);
         // Probes first: outcomes from before this moment belong to the old config and are not counted for the new one.
@@ -254,6 +259,10 @@ impl Writer {
             appender.save_last_good(candidate.files, candidate.sha256);
         }
         self.serving = Arc::new(Serving::Current);
+    }
+
+    /// Ends what a config that was taken ends. These publish, so they come after the names were decided.
+    fn end_config_alerts(&mut self) {
         self.node_alert(AlertKind::ConfigRejected, None);
         self.node_alert(AlertKind::ReloadRefused, None);
         self.alert_of_lookups();

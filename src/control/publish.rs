@@ -32,6 +32,9 @@ pub(super) struct Publisher {
     generation: Generation,
     /// Counts what decisions rest on: verdicts, answers, the config. What was prepared holds for one count.
     basis: u64,
+    /// Everything that lanes ever got.
+    #[cfg(test)]
+    pub stored: Vec<Arc<Snapshot>>,
 }
 
 /// What will be published when the append under way is durable.
@@ -68,6 +71,8 @@ impl Publisher {
             decisions: published.decisions.clone(),
             generation: published.generation,
             basis: 0,
+            #[cfg(test)]
+            stored: Vec::new(),
         }
     }
 
@@ -147,6 +152,8 @@ impl Publisher {
     pub fn publish(&mut self, moment: &Moment<'_>) -> Generation {
         self.generation = self.generation.next();
         self.lanes.store(self.answers.clone());
+        #[cfg(test)]
+        self.stored.push(self.answers.clone());
         self.view.store(Arc::new(Published {
             generation: self.generation,
             seq: moment.state.seq(),
@@ -213,14 +220,14 @@ fn steered_input(fleet: &Fleet, decision: Arc<Decision>) -> Option<SteeredInput>
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::answer::{Ctx, Out, Outcome, Transport, respond};
     use crate::model::{Body, Move, MoveKind, RegionId};
     use crate::role::fixture;
 
     /// What a snapshot answers to an A query for a name.
-    fn answer(snapshot: &Snapshot, name: &Name) -> Vec<u8> {
+    pub(in crate::control) fn answer(snapshot: &Snapshot, name: &Name) -> Vec<u8> {
         let mut query = vec![0, 1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0];
         query.extend_from_slice(name.wire());
         query.extend_from_slice(&[0, 1, 0, 1]);
@@ -278,6 +285,7 @@ mod tests {
             decisions,
             generation: Generation(0),
             basis: 0,
+            stored: Vec::new(),
         };
         (fleet, zones, state, publisher)
     }

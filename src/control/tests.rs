@@ -1,9 +1,9 @@
 //! The writer step by step: what waits, an append that ends as the test says, and what was told and published.
 
 use super::batch::Batch;
-use super::publish::Publisher;
-use super::reload;
-use super::types::{Published, Receipt, Serving, SubmitError};
+use super::publish::{Publisher, tests::answer};
+use super::reload::{self, Candidate};
+use super::types::{Published, Receipt, ReloadRequest, Serving, SubmitError};
 use super::writer::{Message, Parts, Writer};
 use super::{compile, settings};
 use crate::config::Outline;
@@ -50,8 +50,9 @@ fra = ["198.51.100.10"]
 
 /// A writer on a data dir of its own.
 struct Bench {
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     writer: Writer,
+    view: Arc<ArcSwap<Published>>,
 }
 
 impl Bench {
@@ -106,9 +107,9 @@ impl Bench {
             hashes: BTreeMap::new(),
         };
         let (sender, _) = broadcast::channel(64);
-        let mut writer = Writer::new(parts, Publisher::new(lanes.clone(), view), sender);
+        let mut writer = Writer::new(parts, Publisher::new(lanes, view.clone()), sender);
         writer.begin();
-        Bench { _folder: folder, writer }
+        Bench { folder, writer, view }
     }
 
     /// Puts a command into the row of what waits.
@@ -121,6 +122,27 @@ impl Bench {
             command,
         };
         self.writer.waiting.push_back(Message::Submit(request, reply));
+        answer
+    }
+
+    /// Loads the files as they are, with the roles of now.
+    fn load(&self) -> Box<Candidate> {
+        let loaded = reload::load(&self.folder.path().join("c.toml")).unwrap();
+        let settings = settings::settings(&loaded.config, &Serving::Current).unwrap();
+        let now = self.writer.clock.now();
+        Box::new(Candidate::compile(loaded, &self.view.load(), now, 1, settings))
+    }
+
+    /// Puts a reload into the row of what waits.
+    fn adopt(&mut self, candidate: Box<Candidate>) -> Answer {
+        let (reply, answer) = oneshot::channel();
+        let request = ReloadRequest {
+            force: false,
+            reason: "test".to_owned(),
+            actor: Actor::Node,
+            request_id: None,
+        };
+        self.writer.waiting.push_back(Message::Adopt(candidate, request, reply));
         answer
     }
 
@@ -177,4 +199,30 @@ async fn a_failed_append_takes_along_what_was_judged_on_it() {
     }
     let again = repeated.try_recv().unwrap().unwrap();
     assert_eq!((again.changed, again.seq, again.hash), (true, receipt.seq, receipt.hash));
+}
+
+#[tokio::test]
+async fn a_reload_that_ends_an_alert_answers_no_role_from_before_a_switch() {
+    let mut bench = Bench::new(CONFIG);
+    let candidate = bench.load();
+    let mut switched = bench.submit(None, switch("fra", None));
+    bench.writer.start_append();
+    bench.finish().await;
+    assert!(switched.try_recv().unwrap().unwrap().changed);
+    let of_fra = answer(bench.writer.publisher.stored.last().unwrap(), &name());
+    bench
+        .writer
+        .reload_refused("test", &SubmitError::NeedsRestart(vec!["dns.listen".to_owned()]));
+
+    bench.writer.publisher.stored.clear();
+    let mut reloaded = bench.adopt(candidate);
+    bench.writer.start_append();
+    bench.finish().await;
+    assert!(reloaded.try_recv().unwrap().unwrap().changed);
+    assert!(
+        bench.view.load().alerts.keys().all(|key| key.name.is_some()),
+        "the node's alert is over"
+    );
+    let stored = &bench.writer.publisher.stored;
+    assert!(!stored.is_empty() && stored.iter().all(|answers| answer(answers, &name()) == of_fra));
 }
