@@ -127,6 +127,13 @@ impl Writer {
         role::judge(state, &self.config.fleet, &self.health, now, request).map_err(SubmitError::Denied)
     }
 
+    /// Whether the cookie secrets in the file that the config names are others than those in use: they are no part of the
+    /// config's SHA-256. Without such a file they are the node's own, and may be random.
+    fn has_new_secrets(&self, candidate: &Candidate) -> bool {
+        let service = candidate.answers.service();
+        candidate.config.service.cookie_secret_file.is_some() && !self.publisher.serves(service)
+    }
+
     /// Judges a loaded config; on yes its entries are in the batch.
     pub(super) fn draft_reload(
         &mut self,
@@ -179,7 +186,9 @@ impl Writer {
         };
         let compared = reload::compare(&self.config, &self.outline, &batch.next, candidate);
         candidate.warnings = bounded(compared.into_iter().chain(std::mem::take(&mut candidate.warnings)).collect());
-        let same = self.state.config_sha256() == Some(candidate.sha256.as_str()) && *self.serving == Serving::Current;
+        let same = self.state.config_sha256() == Some(candidate.sha256.as_str())
+            && *self.serving == Serving::Current
+            && !self.has_new_secrets(candidate);
         if same && drafts.is_empty() {
             self.node_alert(AlertKind::ReloadRefused, None);
             return Ok((None, false));

@@ -10,7 +10,7 @@
 
 use super::alerts::Alerts;
 use super::types::{Published, Serving};
-use crate::answer::{Settings, Snapshot, SteeredInput};
+use crate::answer::{Service, Settings, Snapshot, SteeredInput};
 use crate::config::Config;
 use crate::health::Book;
 use crate::ledger::Hash;
@@ -74,6 +74,11 @@ impl Publisher {
             #[cfg(test)]
             stored: Vec::new(),
         }
+    }
+
+    /// Whether the node adds exactly this to its answers.
+    pub fn serves(&self, service: &Service) -> bool {
+        **self.answers.service() == *service
     }
 
     /// Something changed that decisions rest on: what was prepared before does not hold any more.

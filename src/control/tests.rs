@@ -6,6 +6,7 @@ use super::reload::{self, Candidate};
 use super::types::{Published, Receipt, ReloadRequest, Serving, SubmitError};
 use super::writer::{Message, Parts, Writer};
 use super::{compile, settings};
+use crate::answer::Snapshot;
 use crate::config::Outline;
 use crate::health::Book;
 use crate::ledger::Hash;
@@ -52,13 +53,22 @@ fra = ["198.51.100.10"]
 struct Bench {
     folder: tempfile::TempDir,
     writer: Writer,
+    lanes: Arc<ArcSwap<Snapshot>>,
     view: Arc<ArcSwap<Published>>,
 }
 
 impl Bench {
     /// A writer that serves a config.
     fn new(config: &str) -> Bench {
+        Bench::with(config, &[])
+    }
+
+    /// The same, with files beside the config.
+    fn with(config: &str, files: &[(&str, &str)]) -> Bench {
         let folder = tempfile::tempdir().unwrap();
+        for (file, text) in files {
+            std::fs::write(folder.path().join(file), text).unwrap();
+        }
         std::fs::write(folder.path().join("zone"), ZONE).unwrap();
         std::fs::write(folder.path().join("c.toml"), config).unwrap();
         let loaded = reload::load(&folder.path().join("c.toml")).unwrap();
@@ -107,9 +117,14 @@ impl Bench {
             hashes: BTreeMap::new(),
         };
         let (sender, _) = broadcast::channel(64);
-        let mut writer = Writer::new(parts, Publisher::new(lanes, view.clone()), sender);
+        let mut writer = Writer::new(parts, Publisher::new(lanes.clone(), view.clone()), sender);
         writer.begin();
-        Bench { folder, writer, view }
+        Bench {
+            folder,
+            writer,
+            lanes,
+            view,
+        }
     }
 
     /// Puts a command into the row of what waits.
@@ -225,4 +240,31 @@ async fn a_reload_that_ends_an_alert_answers_no_role_from_before_a_switch() {
     );
     let stored = &bench.writer.publisher.stored;
     assert!(!stored.is_empty() && stored.iter().all(|answers| answer(answers, &name()) == of_fra));
+}
+
+#[tokio::test]
+async fn a_reload_takes_new_cookie_secrets_although_no_other_file_changed() {
+    let (one, two) = ("e5e973e5a6b2a43f48e7dc849e37bfcf", "445536bcd2513298075a5d379663c962");
+    let config = CONFIG.replace("[dns]", "[dns]\ncookie-secret-file = \"secrets\"");
+    let mut bench = Bench::with(&config, &[("secrets", one)]);
+    let secrets = bench.folder.path().join("secrets");
+    // The first one is the first to be recorded at all.
+    for (text, is_taken) in [
+        (one.to_owned(), true),
+        (one.to_owned(), false),
+        (format!("{one}\n{two}"), true),
+        (format!("# in use\n{one}\n# next\n{two}"), false),
+        (format!("{two}\n{one}"), true),
+    ] {
+        std::fs::write(&secrets, &text).unwrap();
+        let candidate = bench.load();
+        let mut reloaded = bench.adopt(candidate);
+        bench.writer.start_append();
+        if is_taken {
+            bench.finish().await;
+        }
+        assert_eq!(reloaded.try_recv().unwrap().unwrap().changed, is_taken, "{text}");
+        let served = bench.lanes.load().service().cookies;
+        assert!(served == settings::read_secrets(&secrets).ok(), "{text}");
+    }
 }
