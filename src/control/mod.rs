@@ -16,6 +16,7 @@ mod scrape;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod types;
 mod writer;
 
@@ -60,6 +61,8 @@ struct Inner {
     ledger: LedgerReader,
     config_path: PathBuf,
     hash_seed: u64,
+    /// Reloads, one after the other.
+    reloads: turns::Turns,
     feeds: Arc<crate::probe::Feeds>,
     dns_counters: Box<dyn Fn() -> DnsCounters + Send + Sync>,
 }
@@ -93,6 +96,7 @@ pub fn start(parts: Parts, around: Surroundings, outcomes: mpsc::Receiver<crate:
         ledger: around.ledger,
         config_path: around.config_path,
         hash_seed: around.hash_seed,
+        reloads: turns::Turns::new(),
         feeds: parts.prober.feeds(),
         dns_counters: around.dns_counters,
     };
@@ -177,11 +181,28 @@ impl Handle {
         })
     }
 
-    /// Loads the config again and takes it, whole or not at all.
+    /// Loads the config again and takes it, whole or not at all. One reload after the other, see [`turns`].
     ///
     /// # Errors
     /// See [`SubmitError`]; nothing was changed then.
     pub async fn reload(&self, request: ReloadRequest) -> Result<Receipt, SubmitError> {
+        let handle = self.clone();
+        let taken = self.inner.reloads.take(async move { handle.load_and_adopt(request).await });
+        let result = taken.await.unwrap_or_else(|error| {
+            Err(SubmitError::Unavailable(match error {
+                turns::NoTurn::Full => {
+                    "a reload is under way and another one waits, which will read the files as they are then; this one does nothing"
+                        .to_owned()
+                }
+                turns::NoTurn::Broken(error) => format!("the reload failed: {error}"),
+            }))
+        });
+        self.inner.metrics.reloaded(if result.is_ok() { "accepted" } else { "refused" });
+        result
+    }
+
+    /// Reads the files and asks the writer to take them.
+    async fn load_and_adopt(&self, request: ReloadRequest) -> Result<Receipt, SubmitError> {
         let inner = self.inner.clone();
         let loaded = tokio::task::spawn_blocking(move || {
             let loaded = reload::load(&inner.config_path).map_err(SubmitError::Diagnostics)?;
@@ -199,9 +220,7 @@ impl Handle {
             Ok(candidate) => writer::Message::Adopt(Box::new(candidate), request, reply),
             Err(error) => writer::Message::Refused(request.reason, error, reply),
         };
-        let result = self.ask(message, answer).await;
-        self.inner.metrics.reloaded(if result.is_ok() { "accepted" } else { "refused" });
-        result
+        self.ask(message, answer).await
     }
 
     /// Everything about a name; none when it is not steered here.

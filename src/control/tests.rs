@@ -5,7 +5,7 @@ use super::publish::{Publisher, tests::answer};
 use super::reload::{self, Candidate};
 use super::types::{Published, Receipt, ReloadRequest, Serving, SubmitError};
 use super::writer::{Message, Parts, Writer};
-use super::{compile, settings};
+use super::{Surroundings, compile, settings};
 use crate::answer::Snapshot;
 use crate::config::Outline;
 use crate::health::Book;
@@ -13,7 +13,7 @@ use crate::ledger::Hash;
 use crate::model::{Actor, Gate, Generation, Name, RegionId};
 use crate::probe::Prober;
 use crate::role::{self, Command, Request, State, Watch};
-use crate::store::{Appender, FileStore, StoreError};
+use crate::store::{Appender, FileStore, LedgerReader, StoreError};
 use crate::telemetry::{Clock, Metrics};
 use arc_swap::ArcSwap;
 use std::collections::{BTreeMap, BTreeSet};
@@ -57,6 +57,15 @@ struct Bench {
     view: Arc<ArcSwap<Published>>,
 }
 
+/// Everything that a writer is made of, on a data dir of its own.
+struct Made {
+    folder: tempfile::TempDir,
+    parts: Parts,
+    lanes: Arc<ArcSwap<Snapshot>>,
+    view: Arc<ArcSwap<Published>>,
+    ledger: LedgerReader,
+}
+
 impl Bench {
     /// A writer that serves a config.
     fn new(config: &str) -> Bench {
@@ -65,57 +74,13 @@ impl Bench {
 
     /// The same, with files beside the config.
     fn with(config: &str, files: &[(&str, &str)]) -> Bench {
-        let folder = tempfile::tempdir().unwrap();
-        for (file, text) in files {
-            std::fs::write(folder.path().join(file), text).unwrap();
-        }
-        std::fs::write(folder.path().join("zone"), ZONE).unwrap();
-        std::fs::write(folder.path().join("c.toml"), config).unwrap();
-        let loaded = reload::load(&folder.path().join("c.toml")).unwrap();
-        let clock = Arc::new(Clock::new());
-        let now = clock.now();
-        let (mut store, _) = FileStore::open(&folder.path().join("data"), "now", &mut |_| {}).unwrap();
-        let mut batch = Batch {
-            next: State::new(),
-            head: Hash::GENESIS,
-            lines: Vec::new(),
-            entries: Vec::new(),
-        };
-        let drafts = role::reconcile(&batch.next, &loaded.config.fleet).unwrap();
-        batch.add(drafts, now).unwrap();
-        store.append(&batch.lines).unwrap();
-        let mut health = Book::new();
-        health.reconfigure(&loaded.config.fleet, now);
-        let settings = settings::settings(&loaded.config, &Serving::Current).unwrap();
-        let (answers, decisions) = compile(&loaded.config.fleet, &loaded.zones, &batch.next, &health, now, 1, settings);
-        let config = Arc::new(loaded.config);
-        let lanes = Arc::new(ArcSwap::from_pointee(answers));
-        let view = Arc::new(ArcSwap::from_pointee(Published {
-            generation: Generation(0),
-            seq: batch.next.seq(),
-            head: batch.head,
-            config: config.clone(),
-            state: batch.next.clone(),
-            health: health.clone(),
-            watch: Arc::new(Watch::new()),
-            decisions,
-            alerts: imbl::OrdMap::new(),
-            serving: Arc::new(Serving::Current),
-        }));
-        let (outcomes, _) = mpsc::channel(1);
-        let parts = Parts {
-            prober: Prober::start(outcomes, clock.origin()),
-            clock,
-            config,
-            outline: Outline::of(&loaded.zones),
-            state: batch.next,
-            head: batch.head,
-            health,
-            appender: Some(Appender::start(store).unwrap()),
-            metrics: Arc::new(Metrics::new().unwrap()),
-            serving: Serving::Current,
-            hashes: BTreeMap::new(),
-        };
+        let Made {
+            folder,
+            parts,
+            lanes,
+            view,
+            ..
+        } = make(config, files);
         let (sender, _) = broadcast::channel(64);
         let mut writer = Writer::new(parts, Publisher::new(lanes.clone(), view.clone()), sender);
         writer.begin();
@@ -151,13 +116,7 @@ impl Bench {
     /// Puts a reload into the row of what waits.
     fn adopt(&mut self, candidate: Box<Candidate>) -> Answer {
         let (reply, answer) = oneshot::channel();
-        let request = ReloadRequest {
-            force: false,
-            reason: "test".to_owned(),
-            actor: Actor::Node,
-            request_id: None,
-        };
-        self.writer.waiting.push_back(Message::Adopt(candidate, request, reply));
+        self.writer.waiting.push_back(Message::Adopt(candidate, reload_request(), reply));
         answer
     }
 
@@ -165,6 +124,69 @@ impl Bench {
     async fn finish(&mut self) {
         let done = (&mut self.writer.in_flight.as_mut().unwrap().done).await.unwrap();
         self.writer.finish_append(done);
+    }
+}
+
+/// Makes what a writer is made of, for a config and files beside it.
+fn make(config: &str, files: &[(&str, &str)]) -> Made {
+    let folder = tempfile::tempdir().unwrap();
+    for (file, text) in files {
+        std::fs::write(folder.path().join(file), text).unwrap();
+    }
+    std::fs::write(folder.path().join("zone"), ZONE).unwrap();
+    std::fs::write(folder.path().join("c.toml"), config).unwrap();
+    let loaded = reload::load(&folder.path().join("c.toml")).unwrap();
+    let clock = Arc::new(Clock::new());
+    let now = clock.now();
+    let (mut store, _) = FileStore::open(&folder.path().join("data"), "now", &mut |_| {}).unwrap();
+    let mut batch = Batch {
+        next: State::new(),
+        head: Hash::GENESIS,
+        lines: Vec::new(),
+        entries: Vec::new(),
+    };
+    let drafts = role::reconcile(&batch.next, &loaded.config.fleet).unwrap();
+    batch.add(drafts, now).unwrap();
+    store.append(&batch.lines).unwrap();
+    let mut health = Book::new();
+    health.reconfigure(&loaded.config.fleet, now);
+    let settings = settings::settings(&loaded.config, &Serving::Current).unwrap();
+    let (answers, decisions) = compile(&loaded.config.fleet, &loaded.zones, &batch.next, &health, now, 1, settings);
+    let config = Arc::new(loaded.config);
+    let lanes = Arc::new(ArcSwap::from_pointee(answers));
+    let view = Arc::new(ArcSwap::from_pointee(Published {
+        generation: Generation(0),
+        seq: batch.next.seq(),
+        head: batch.head,
+        config: config.clone(),
+        state: batch.next.clone(),
+        health: health.clone(),
+        watch: Arc::new(Watch::new()),
+        decisions,
+        alerts: imbl::OrdMap::new(),
+        serving: Arc::new(Serving::Current),
+    }));
+    let (outcomes, _) = mpsc::channel(1);
+    let ledger = store.reader();
+    let parts = Parts {
+        prober: Prober::start(outcomes, clock.origin()),
+        clock,
+        config,
+        outline: Outline::of(&loaded.zones),
+        state: batch.next,
+        head: batch.head,
+        health,
+        appender: Some(Appender::start(store).unwrap()),
+        metrics: Arc::new(Metrics::new().unwrap()),
+        serving: Serving::Current,
+        hashes: BTreeMap::new(),
+    };
+    Made {
+        folder,
+        parts,
+        lanes,
+        view,
+        ledger,
     }
 }
 
@@ -176,6 +198,16 @@ fn switch(to: &str, expect: Option<&str>) -> Command {
         expect: expect.map(RegionId::new),
         expect_seq: None,
         overrides: BTreeSet::from([Gate::TargetHealthy]),
+    }
+}
+
+/// A reload.
+fn reload_request() -> ReloadRequest {
+    ReloadRequest {
+        force: false,
+        reason: "test".to_owned(),
+        actor: Actor::Node,
+        request_id: None,
     }
 }
 
@@ -267,4 +299,50 @@ async fn a_reload_takes_new_cookie_secrets_although_no_other_file_changed() {
         let served = bench.lanes.load().service().cookies;
         assert!(served == settings::read_secrets(&secrets).ok(), "{text}");
     }
+}
+
+#[tokio::test]
+async fn reloads_go_one_after_the_other_and_do_not_pile_up() {
+    let Made {
+        folder,
+        parts,
+        lanes,
+        view,
+        ledger,
+    } = make(CONFIG, &[]);
+    let (_outcomes, inbox) = mpsc::channel(1);
+    let around = Surroundings {
+        lanes: lanes.clone(),
+        view,
+        ledger,
+        config_path: folder.path().join("c.toml"),
+        hash_seed: 1,
+        dns_counters: Box::new(Default::default),
+    };
+    let handle = super::start(parts, around, inbox);
+    // A load stops at a pipe until somebody writes into it.
+    let zone = folder.path().join("zone");
+    std::fs::remove_file(&zone).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&zone).status().unwrap().success());
+    let mut reloads = tokio::task::JoinSet::new();
+    for _ in 0..10 {
+        let handle = handle.clone();
+        reloads.spawn(async move { handle.reload(reload_request()).await });
+    }
+    for _ in 0..8 {
+        let told = reloads.join_next().await.unwrap().unwrap();
+        assert!(matches!(told, Err(SubmitError::Unavailable(_))), "{told:?}");
+    }
+    for last in [3, 4] {
+        let (zone, text) = (zone.clone(), ZONE.replace("192.0.2.1", &format!("192.0.2.{last}")));
+        tokio::task::spawn_blocking(move || std::fs::write(zone, text))
+            .await
+            .unwrap()
+            .unwrap();
+        let told = reloads.join_next().await.unwrap().unwrap();
+        assert!(told.is_ok_and(|receipt| receipt.changed));
+        let answered = answer(&lanes.load(), &Name::parse("ns.example.net.").unwrap());
+        assert!(answered.ends_with(&[192, 0, 2, last]), "{answered:?}");
+    }
+    handle.stop().await;
 }
