@@ -346,3 +346,27 @@ async fn reloads_go_one_after_the_other_and_do_not_pile_up() {
     }
     handle.stop().await;
 }
+
+#[tokio::test]
+async fn what_is_left_behind_a_batch_without_entries_is_taken_at_once() {
+    let mut bench = Bench::new(CONFIG);
+    let mut refused = bench.submit(None, switch("fra", Some("fra")));
+    let candidate = bench.load();
+    let mut reloaded = bench.adopt(candidate);
+    let mut switched = bench.submit(None, switch("fra", None));
+    // As the loop does: whatever waits is looked at until an append is under way or it would sleep.
+    bench.writer.start_append();
+    assert!(matches!(refused.try_recv().unwrap(), Err(SubmitError::Denied(_))));
+    assert!(bench.writer.in_flight.is_none());
+    assert!(bench.writer.sleep_until().is_zero(), "a reload waits");
+    bench.writer.start_append();
+    bench.finish().await;
+    assert!(reloaded.try_recv().unwrap().unwrap().changed);
+    assert!(bench.writer.sleep_until().is_zero(), "a switch waits");
+    bench.writer.start_append();
+    assert!(!bench.writer.sleep_until().is_zero(), "the append's end wakes the loop");
+    bench.finish().await;
+    assert!(switched.try_recv().unwrap().unwrap().changed);
+    bench.writer.start_append();
+    assert!(!bench.writer.sleep_until().is_zero(), "the policies looked, and nothing waits");
+}

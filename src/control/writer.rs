@@ -238,6 +238,10 @@ impl Writer {
 
     /// How long nothing is due. The policies count only when they can be polled: otherwise what they offer would keep us awake.
     pub(super) fn sleep_until(&self) -> Duration {
+        // What is left when a batch came to no entry: nothing else would wake us for it.
+        if self.in_flight.is_none() && !self.waiting.is_empty() {
+            return Duration::ZERO;
+        }
         let now = self.clock.now().mono;
         let polls = self.takes_changes() && self.in_flight.is_none() && self.retry_at.is_none();
         let dues = [
