@@ -198,9 +198,13 @@ pub(super) async fn ledger(State(api): State<Arc<Api>>, query: Result<Query<Page
     Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }
 
-/// `GET /livez`: the process answers.
-pub(super) async fn livez() -> &'static str {
-    "ok\n"
+/// `GET /livez`: the process answers, and a restart would mend nothing.
+pub(super) async fn livez(State(api): State<Arc<Api>>) -> Result<&'static str, ApiError> {
+    if api.handle.is_writing() {
+        return Ok("ok\n");
+    }
+    let message = "the writer is gone: nothing follows health or takes a change until a restart";
+    Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "not-live", message))
 }
 
 /// `GET /readyz`: today's config is served and changes are taken.

@@ -34,7 +34,7 @@ use crate::answer::Snapshot;
 use crate::config::Place;
 use crate::model::{Decision, Diagnostic, Name, Now};
 use crate::role::{self, Request, Watch};
-use crate::steering::{self, Explanation};
+use crate::steering::{self, AlertKind, Explanation};
 use crate::store::LedgerReader;
 use crate::telemetry::{Clock, DnsCounters, Metrics};
 use arc_swap::ArcSwap;
@@ -100,10 +100,34 @@ pub fn start(parts: Parts, around: Surroundings, outcomes: mpsc::Receiver<crate:
         feeds: parts.prober.feeds(),
         dns_counters: around.dns_counters,
     };
-    let publisher = publish::Publisher::new(around.lanes, around.view);
+    let publisher = publish::Publisher::new(around.lanes, around.view.clone());
     let writer = writer::Writer::new(parts, publisher, events);
-    tokio::spawn(writer.run(inbox, outcomes));
+    let (running, clock) = (tokio::spawn(writer.run(inbox, outcomes)), inner.clock.clone());
+    tokio::spawn(supervise(running, around.view, clock));
     Handle { inner: Arc::new(inner) }
+}
+
+/// Says so when the writer broke instead of ending: the lanes answer on, but nothing follows health or takes a change any more,
+/// and readers must not go on seeing a node that is well. To end the process would cost answers that are still right.
+async fn supervise(writer: tokio::task::JoinHandle<()>, view: Arc<ArcSwap<Published>>, clock: Arc<Clock>) {
+    let Err(error) = writer.await else { return };
+    let why = format!("the writer broke ({error}), so roles and health stay as they are until a restart; restart the server");
+    tracing::error!(alert = AlertKind::AnswerOnly.as_str(), "{why}");
+    let key = AlertKey {
+        alert: AlertKind::AnswerOnly,
+        name: None,
+    };
+    let alert = Arc::new(Alert {
+        key: key.clone(),
+        message: why.clone(),
+        since: clock.now().wall,
+    });
+    let present = Published::clone(&view.load());
+    view.store(Arc::new(Published {
+        alerts: present.alerts.update(key, alert),
+        serving: Arc::new(Serving::AnswerOnly { why }),
+        ..present
+    }));
 }
 
 impl Handle {
@@ -115,6 +139,11 @@ impl Handle {
     /// Both clocks.
     pub fn now(&self) -> Now {
         self.inner.clock.now()
+    }
+
+    /// Whether there is a writer: not after a stop, nor when it broke.
+    pub fn is_writing(&self) -> bool {
+        !self.inner.messages.is_closed()
     }
 
     /// What happens from now on.
@@ -256,8 +285,13 @@ impl Handle {
 
     /// Sends a message and waits for its reply.
     async fn ask(&self, message: writer::Message, answer: oneshot::Receiver<Result<Receipt, SubmitError>>) -> Result<Receipt, SubmitError> {
-        let gone =
-            || SubmitError::Unavailable("the server is stopping; whether the change was recorded can be seen in the ledger".to_owned());
+        let gone = || {
+            let why = match &*self.published().serving {
+                Serving::AnswerOnly { why } => why.clone(),
+                _ => "the server is stopping".to_owned(),
+            };
+            SubmitError::Unavailable(format!("{why}; whether the change was recorded can be seen in the ledger"))
+        };
         self.inner.messages.send(message).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }

@@ -13,6 +13,7 @@ use crate::ledger::Hash;
 use crate::model::{Actor, Gate, Generation, Name, RegionId};
 use crate::probe::Prober;
 use crate::role::{self, Command, Request, State, Watch};
+use crate::steering::AlertKind;
 use crate::store::{Appender, FileStore, LedgerReader, StoreError};
 use crate::telemetry::{Clock, Metrics};
 use arc_swap::ArcSwap;
@@ -344,7 +345,9 @@ async fn reloads_go_one_after_the_other_and_do_not_pile_up() {
         let answered = answer(&lanes.load(), &Name::parse("ns.example.net.").unwrap());
         assert!(answered.ends_with(&[192, 0, 2, last]), "{answered:?}");
     }
+    assert!(handle.is_writing());
     handle.stop().await;
+    assert!(!handle.is_writing());
 }
 
 #[tokio::test]
@@ -369,4 +372,16 @@ async fn what_is_left_behind_a_batch_without_entries_is_taken_at_once() {
     assert!(switched.try_recv().unwrap().unwrap().changed);
     bench.writer.start_append();
     assert!(!bench.writer.sleep_until().is_zero(), "the policies looked, and nothing waits");
+}
+
+#[tokio::test]
+async fn a_writer_that_breaks_is_told_and_one_that_ends_is_not() {
+    let Made { parts, view, .. } = make(CONFIG, &[]);
+    super::supervise(tokio::spawn(async {}), view.clone(), parts.clock.clone()).await;
+    assert!(*view.load().serving == Serving::Current && view.load().alerts.is_empty());
+    let broken = tokio::spawn(async { panic!("for the test") });
+    super::supervise(broken, view.clone(), parts.clock.clone()).await;
+    let told = view.load_full();
+    assert!(matches!(&*told.serving, Serving::AnswerOnly { why } if why.contains("restart the server")));
+    assert!(told.alerts.keys().any(|key| key.alert == AlertKind::AnswerOnly));
 }

@@ -75,7 +75,7 @@ kinds! {
     ConfigRejected = "config-rejected",
     /// The last reload was refused and the config from before is served; raised by the writer.
     ReloadRefused = "reload-refused",
-    /// The node was started with `--answer-only` and takes no change; raised by the writer.
+    /// The node was started with `--answer-only`, or its writer broke, and it takes no change; raised by the writer's task.
     AnswerOnly = "answer-only",
     /// The wall clock stepped; raised by the writer.
     ClockStepped = "clock-stepped",
