@@ -68,7 +68,8 @@ impl Change {
         let answer = client.post(&self.path, &Value::Object(self.body)).await?;
         if !answer.status.is_success() {
             if self.json {
-                say_json(&answer.body)?;
+                // The verdict stands, whether or not anybody reads the answer.
+                let _ = say_json(&answer.body);
             }
             return match render::refusal(&answer.body, self.overrides).filter(|_| answer.status.as_u16() == 409) {
                 Some(refusal) => {
@@ -183,10 +184,11 @@ pub(super) async fn reload(client: &Client, force: bool, why: Why) -> Outcome {
 /// `approve` and `reject`: one request a proposal; a refusal of one does not keep the others from being tried.
 pub(super) async fn proposals(client: &Client, verb: &str, args: ProposalArgs, dry_run: bool) -> Outcome {
     let several = args.ids.len() > 1;
-    let mut worst: Outcome = Ok(());
+    let (mut worst, mut unread): (Outcome, Outcome) = (Ok(()), Ok(()));
     for id in args.ids {
         if several && !args.why.json {
-            say(&format!("proposal {id}\n"))?;
+            // Every proposal is sent, whether or not anybody reads what came of it.
+            let _ = say(&format!("proposal {id}\n"));
         }
         let why = Why {
             reason: args.why.reason.clone(),
@@ -198,8 +200,10 @@ pub(super) async fn proposals(client: &Client, verb: &str, args: ProposalArgs, d
             .await;
         match sent {
             Ok(()) => {}
+            // This one is done; only its receipt found no reader.
+            Err(Failure::Closed) => unread = Err(Failure::Closed),
             // Nobody would hear the rest either.
-            Err(end @ (Failure::Unreachable(_) | Failure::Closed | Failure::Usage(_))) => return Err(end),
+            Err(end @ (Failure::Unreachable(_) | Failure::Usage(_))) => return Err(end),
             Err(failure) if several => {
                 failure.print();
                 worst = Err(match worst {
@@ -214,7 +218,7 @@ pub(super) async fn proposals(client: &Client, verb: &str, args: ProposalArgs, d
             Err(failure) => return Err(failure),
         }
     }
-    worst
+    worst.and(unread)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! How a command ends, and its two outputs.
 //!
 //! Standard output carries what was asked for, standard error everything else. Who closes either early (`| head`) ends the
-//! command quietly: a change that was made stays made.
+//! command quietly: a change that was made stays made. A refusal or a failure keeps its exit code.
 
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
