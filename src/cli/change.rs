@@ -1,7 +1,7 @@
 //! The verbs that change something: each one request with its reason and id, then its receipt and what is answered now.
 
 use super::args::{DrainArgs, EvacuateArgs, ProposalArgs, SwitchArgs, Why};
-use super::client::{Client, request_id, segment};
+use super::client::{self, Client, request_id, segment};
 use super::outcome::{Failure, Outcome, complain, say};
 use super::read::path_of;
 use super::{accept, explain_error, render, say_json};
@@ -74,6 +74,9 @@ impl Change {
             return match render::refusal(&answer.body, self.overrides).filter(|_| answer.status.as_u16() == 409) {
                 Some(refusal) => {
                     complain(&refusal);
+                    if answer.uncertain {
+                        complain(&format!("Another server was asked before. {}\n", client::UNCERTAIN));
+                    }
                     Err(Failure::Refused)
                 }
                 None => Err(Failure::failed(explain_error(&answer))),

@@ -16,6 +16,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,6 +27,10 @@ use tokio::time::timeout;
 const ANSWER_OCTETS_MAX: usize = 256 << 20;
 /// Rounds over all servers; a second one only when an answer was lost in the first.
 const ROUNDS_MAX: usize = 2;
+
+/// What is said of a change that was sent and of which nothing was heard.
+pub(super) const UNCERTAIN: &str =
+    "The request was sent, its answer never came: the change may have been made. Look (pointsman ledger log) before you repeat it.";
 
 /// Most octets of a claimed user; servers take no more.
 const CLAIM_OCTETS_MAX: usize = 64;
@@ -66,6 +71,8 @@ pub(super) struct Answer {
     pub body: Value,
     /// Who gave it.
     pub server: String,
+    /// Whether another server was sent this change and never answered: it may have been made there.
+    pub uncertain: bool,
 }
 
 /// Why one server gave no answer.
@@ -164,31 +171,36 @@ impl Client {
 
     /// Tries server after server.
     async fn call(&self, method: Method, path: &str, body: Option<Bytes>) -> Outcome<Answer> {
-        let (mut misses, mut busy, mut lost) = (Vec::new(), None, false);
+        let (mut misses, mut busy, mut lost) = (Vec::new(), None, BTreeSet::new());
+        let is_change = method == Method::POST;
         for _ in 0..ROUNDS_MAX {
             let mut lost_now = false;
             for (place, server) in self.in_turn() {
                 match self.exchange(server, &method, path, body.clone()).await {
                     Ok(answer) if answer.status == StatusCode::SERVICE_UNAVAILABLE => busy = Some(answer),
-                    Ok(answer) => {
+                    Ok(mut answer) => {
                         self.last.store(place, Ordering::Relaxed);
+                        // This server says what came of the request here; of the others nobody knows.
+                        lost.remove(&place);
+                        answer.uncertain = is_change && !lost.is_empty();
                         return Ok(answer);
                     }
                     Err(Miss::NotSent(error)) => misses.push(format!("{server}: {error:#}")),
                     Err(Miss::Lost(error)) => {
                         lost_now = true;
+                        lost.insert(place);
                         misses.push(format!("{server}: {error:#}"));
                     }
                 }
             }
-            lost |= lost_now;
             if !lost_now {
                 break;
             }
         }
+        let uncertain = is_change && !lost.is_empty();
         match busy {
-            Some(answer) => Ok(answer),
-            None => Err(unreachable(&misses, lost && method == Method::POST)),
+            Some(answer) => Ok(Answer { uncertain, ..answer }),
+            None => Err(unreachable(&misses, uncertain)),
         }
     }
 
@@ -205,6 +217,7 @@ impl Client {
                 status,
                 body: serde_json::from_slice(&body).unwrap_or(Value::Null),
                 server: server.to_string(),
+                uncertain: false,
             })
         };
         timeout(self.limits.answer, whole)
@@ -258,7 +271,8 @@ fn unreachable(misses: &[String], uncertain: bool) -> Failure {
         }
     }
     if uncertain {
-        text.push_str("\nThe request was sent, its answer never came: the change may have been made. Look (pointsman ledger log) before you repeat it.");
+        text.push('\n');
+        text.push_str(UNCERTAIN);
     }
     Failure::Unreachable(text)
 }

@@ -133,6 +133,7 @@ fn accept(answer: Answer) -> Outcome<Value> {
 /// An error answer in words.
 fn explain_error(answer: &Answer) -> String {
     let hint = match answer.status.as_u16() {
+        _ if answer.uncertain => &format!("\n{}", client::UNCERTAIN),
         401 => "\nGive a token with --token-file or POINTSMAN_TOKEN.",
         403 => "\nThis token, or this user, may not do that.",
         _ => "",

@@ -229,6 +229,22 @@ async fn a_change_that_may_have_been_made_is_told() {
 }
 
 #[tokio::test]
+async fn a_change_that_may_have_been_made_is_told_beside_what_another_server_says() {
+    for (status, round) in [(503, 2), (500, 1)] {
+        let mute = Fake::start(vec![Act::HangUp]).await;
+        let other = Fake::answering(status, json!({ "code": "unavailable", "message": "nothing changes" })).await;
+        let failure = run(&[&mute.url, &other.url], SWITCH).await.unwrap_err();
+        assert_eq!((failure.code(), mute.seen().len()), (1, round));
+        let told = format!("{failure:?}");
+        assert!(told.contains("nothing changes") && told.contains("may have been made"), "{told}");
+    }
+    // Once the server that was lost says what came of it, nothing is uncertain.
+    let mute = Fake::start(vec![Act::HangUp, Act::Answer(500, json!({ "code": "x", "message": "no" }))]).await;
+    let told = format!("{:?}", run(&[&mute.url], SWITCH).await.unwrap_err());
+    assert!(!told.contains("may have been made"), "{told}");
+}
+
+#[tokio::test]
 async fn what_follows_a_change_is_asked_where_the_change_was_made() {
     let name =
         json!({ "name": "shop.example.net.", "answer": { "region": "fra", "reason": "healthy", "ttl": 30, "records": ["192.0.2.1"] } });

@@ -92,6 +92,7 @@ async fn rejected(status: StatusCode, body: Incoming, server: String) -> Failure
         status,
         body: serde_json::from_slice(&body).unwrap_or(Value::Null),
         server,
+        uncertain: false,
     }))
 }
 
