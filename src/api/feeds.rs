@@ -6,6 +6,7 @@
 use super::Api;
 use super::change::Payload;
 use super::error::ApiError;
+use super::read::aside;
 use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
@@ -24,7 +25,8 @@ pub(super) async fn post(
     let Path(id) = path.map_err(|error| ApiError::malformed(format!("the feed in the path is not understood: {}", error.body_text())))?;
     let known = api.handle.published().config.fleet.feeds();
     if !known.contains(&id) {
-        let hint = crate::role::nearest(&id, known.into_iter());
+        let asked = id.clone();
+        let hint = aside(move || crate::role::nearest(&asked, known.into_iter())).await?;
         return Err(ApiError::not_found(format!("no probe of the config has the feed {id}{hint}")));
     }
     api.handle.feed(&id, Value::Object(content).to_string().into_bytes());

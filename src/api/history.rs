@@ -4,7 +4,7 @@
 
 use super::Api;
 use super::error::ApiError;
-use super::read::{LIMIT, LIMIT_MAX};
+use super::read::{LIMIT, LIMIT_MAX, aside};
 use crate::config::Config;
 use crate::control::{HistoryPage, HistoryRequest};
 use crate::health::Told;
@@ -48,7 +48,8 @@ pub(super) async fn history(
         ApiError::malformed(format!("the query is not understood, {known}: {}", error.body_text()))
     })?;
     let view = api.handle.published();
-    let request = request(&view.config, &app, &part)?;
+    let (config, asked) = (view.config.clone(), app.clone());
+    let request = aside(move || request(&config, &asked, &part)).await??;
     let (skip, hours) = (request.skip, request.within.as_secs() / 3600);
     let page = api.handle.history(request).await?;
     Ok(Json(show(&view.config, &app, hours, skip, &page, api.handle.now())))

@@ -35,7 +35,7 @@ pub(super) async fn probe(
 ) -> Result<Json<Value>, ApiError> {
     let name = name_of(path)?;
     let view = api.handle.published();
-    let steered = find(&view, &name)?;
+    let steered = find(&view, &name).await?;
     // One at a time: what is run by hand must not become a load of its own.
     let Ok(_permit) = api.probing.try_acquire() else {
         let message = "probes are being run for somebody else at this moment; ask again";

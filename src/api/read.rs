@@ -64,7 +64,7 @@ fn list<T>(mut items: Vec<T>, limit: usize, key: impl Fn(&T) -> Value, show: imp
 }
 
 /// Runs work that may take long off the runtime's threads.
-async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
+pub(super) async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ApiError> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| ApiError::internal(format!("the request could not be worked out, see the server's log: {error}")))
 }
@@ -77,12 +77,13 @@ pub(super) fn name_of(path: Result<Path<String>, PathRejection>) -> Result<Name,
 }
 
 /// The steered name, or 404 with the nearest one.
-pub(super) fn find(view: &Published, name: &Name) -> Result<Arc<SteeredName>, ApiError> {
-    view.config.fleet.names.get(name).cloned().ok_or_else(|| {
-        let names = view.config.fleet.names.keys();
-        let hint = crate::role::nearest(&name.to_string(), names.map(ToString::to_string));
-        ApiError::not_found(format!("there is no steered name {name}{hint}"))
-    })
+pub(super) async fn find(view: &Arc<Published>, name: &Name) -> Result<Arc<SteeredName>, ApiError> {
+    if let Some(steered) = view.config.fleet.names.get(name) {
+        return Ok(steered.clone());
+    }
+    let (config, name) = (view.config.clone(), name.clone());
+    let denied = aside(move || crate::role::no_such_name(&config.fleet, &name)).await?;
+    Err(ApiError::not_found(denied.to_string()))
 }
 
 /// `GET /v1/status`.
@@ -118,7 +119,7 @@ pub(super) async fn names(State(api): State<Arc<Api>>, query: Result<Query<Page>
 pub(super) async fn name(State(api): State<Arc<Api>>, path: Result<Path<String>, PathRejection>) -> Result<Json<Value>, ApiError> {
     let name = name_of(path)?;
     let (view, now) = (api.handle.published(), api.handle.now());
-    let steered = find(&view, &name)?;
+    let steered = find(&view, &name).await?;
     Ok(Json(view::name(&view, now, &steered)))
 }
 
@@ -126,9 +127,10 @@ pub(super) async fn name(State(api): State<Arc<Api>>, path: Result<Path<String>,
 pub(super) async fn explain(State(api): State<Arc<Api>>, path: Result<Path<String>, PathRejection>) -> Result<Json<Value>, ApiError> {
     let name = name_of(path)?;
     let view = api.handle.published();
-    find(&view, &name)?;
+    find(&view, &name).await?;
     // A reload between the two look-ups may have taken the name away.
-    let explanation = api.handle.explain(&name);
+    let (handle, asked) = (api.handle.clone(), name.clone());
+    let explanation = aside(move || handle.explain(&asked)).await?;
     let explanation = explanation.ok_or_else(|| ApiError::not_found(format!("{name} was just retired")))?;
     Ok(Json(view::explanation(&view, api.handle.now(), &explanation)))
 }

@@ -18,6 +18,7 @@ mod settings;
 mod tests;
 mod turns;
 mod types;
+mod unknown;
 mod writer;
 
 pub use publish::compile;
@@ -175,6 +176,9 @@ impl Handle {
     /// # Errors
     /// See [`SubmitError`]; nothing was changed then.
     pub async fn submit(&self, request: Request) -> Result<Receipt, SubmitError> {
+        if let Some(denied) = self.unknown_name(&request).await {
+            return Err(denied);
+        }
         let (reply, answer) = oneshot::channel();
         self.ask(writer::Message::Submit(request, reply), answer).await
     }
@@ -257,8 +261,8 @@ impl Handle {
         let (published, now) = (self.published(), self.now());
         let fleet = &published.config.fleet;
         let steered = fleet.names.get(name)?;
-        // The published watch may not have been polled since the last change: look now, on a copy.
-        let mut watch = Watch::clone(&published.watch);
+        // The published watch may not have been polled since the last change: look now, on a copy of what concerns this name.
+        let mut watch = published.watch.of_one(name);
         watch.poll(&published.state, fleet, &published.health, now);
         Some(steering::explain(steered, &published.state, &published.health, &watch, now))
     }

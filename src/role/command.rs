@@ -15,6 +15,7 @@
 //! - An approval of a proposal that ended is refused by `expect`: the approver looked at something that has passed.
 
 use super::gates::{Case, Expected, candidates_of, describe, evidence, move_kind, move_kind_of, region_evidence};
+use super::nearest::nearest;
 use super::state::{NameState, Proposal, State};
 use crate::model::{
     Actor, Body, Draft, Evidence, Fleet, Gate, HealthSource, Move, Name, Now, Observed, ProposalEnd, RegionEvidence, RegionHealth,
@@ -424,10 +425,7 @@ impl Desk<'_> {
             .names
             .get(name)
             .and_then(|steered| Some((steered.as_ref(), self.state.name(name)?)));
-        found.ok_or_else(|| {
-            let hint = nearest(&name.to_lowercase().to_string(), self.fleet.names.keys().map(ToString::to_string));
-            Denied::NotFound(format!("there is no steered name {}{hint}", name.to_lowercase()))
-        })
+        found.ok_or_else(|| no_such_name(self.fleet, name))
     }
 
     /// A region of the config.
@@ -521,6 +519,13 @@ fn add_evidence(seen: &mut Evidence, region: &RegionId, status: Option<&RegionSt
     }
 }
 
+/// There is no such name, and the one that may have been meant. It looks at every name there is: not for the writer's task.
+pub fn no_such_name(fleet: &Fleet, name: &Name) -> Denied {
+    let name = name.to_lowercase();
+    let hint = nearest(&name.to_string(), fleet.names.keys().map(ToString::to_string));
+    Denied::NotFound(format!("there is no steered name {name}{hint}"))
+}
+
 /// Whether a name has a region.
 fn find_region(steered: &SteeredName, region: &RegionId) -> Result<(), Denied> {
     if steered.order.contains(region) {
@@ -533,38 +538,4 @@ fn find_region(steered: &SteeredName, region: &RegionId) -> Result<(), Denied> {
         steered.name,
         all.join(", ")
     )))
-}
-
-/// `; did you mean …?` with the nearest of some words, if one is near enough.
-pub fn nearest(word: &str, known: impl Iterator<Item = String>) -> String {
-    // A third of the word may be wrong: that covers swapped and forgotten letters, and keeps strangers out.
-    let limit = (word.chars().count() / 3).max(1);
-    known
-        .map(|other| (distance(word, &other), other))
-        .filter(|(distance, _)| *distance <= limit)
-        .min()
-        .map_or(String::new(), |(_, other)| format!("; did you mean {other}?"))
-}
-
-/// Edits from one word to another, in characters: one is a character more, less, changed, or two neighbours swapped.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    // `older`, `old` and `new` are rows of the table of distances between beginnings; each is one longer than `b`.
-    let mut older: Vec<usize> = Vec::new();
-    let mut old: Vec<usize> = (0..=b.len()).collect();
-    let mut before: Option<char> = None;
-    for (row, x) in a.chars().enumerate() {
-        let mut new = vec![row + 1];
-        for (column, y) in b.iter().enumerate() {
-            let at = |cells: &[usize], column: usize| cells.get(column).copied().unwrap_or(usize::MAX / 2);
-            let changed = at(&old, column) + usize::from(x != *y);
-            let one_off = at(&old, column + 1).min(at(&new, column)) + 1;
-            let is_swap = column > 0 && before == Some(*y) && b.get(column - 1) == Some(&x);
-            let swapped = if is_swap { at(&older, column - 1) + 1 } else { usize::MAX };
-            new.push(changed.min(one_off).min(swapped));
-        }
-        older = std::mem::replace(&mut old, new);
-        before = Some(x);
-    }
-    old.last().copied().unwrap_or(0)
 }

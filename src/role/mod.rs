@@ -18,6 +18,7 @@
 
 mod command;
 mod gates;
+mod nearest;
 mod receipts;
 mod reconcile;
 mod state;
@@ -29,8 +30,9 @@ pub(crate) mod fixture;
 #[cfg(test)]
 mod tests;
 
-pub use command::{Command, Denied, Judged, Refusal, Request, handle, judge, nearest};
+pub use command::{Command, Denied, Judged, Refusal, Request, handle, judge, no_such_name};
 pub use gates::{candidate, candidates, cooldown_over_at, evidence, gates, move_kind, policy_target};
+pub use nearest::nearest;
 pub use receipts::{RECEIPTS_MAX, Used};
 pub use reconcile::{Conflict, reconcile, reconcile_from};
 pub use state::{Muted, NameState, Proposal, State, affected};

@@ -1,7 +1,7 @@
 //! The fold, the last check of one-active, receipts, the cost of names at rest. The rules of commands and policies are
 //! told in `tests/scenarios/`, and shaken in `tests/simulation.rs`.
 
-use super::command::{check_one_active, nearest};
+use super::command::check_one_active;
 use super::fixture::*;
 use super::*;
 use crate::model::*;
@@ -303,6 +303,33 @@ fn drafts_are_offered_until_they_are_applied() {
 }
 
 #[test]
+fn a_look_at_one_name_sees_what_a_look_at_all_sees_of_it() {
+    let mut apps: Vec<App> = (0..500).map(|number| app(&format!("app{number}"), &["iad", "fra"])).collect();
+    let mut health = Health::default();
+    for app in &mut apps {
+        app.failover = Failover::Automatic;
+        app.failover_delay = std::time::Duration::from_secs(30);
+        health.set(app, "iad", RegionHealth::Unhealthy, start());
+        health.set(app, "fra", RegionHealth::Healthy, start());
+    }
+    let fleet = fleet(apps);
+    let state = state(&fleet);
+    let (mut watch, names) = (Watch::new(), || fleet.names.keys());
+    watch.touch_all(names());
+    assert!(watch.poll(&state, &fleet, &health, start()).is_empty());
+    // As readers get it: everything was touched again, and nothing looked at since.
+    watch.touch_all(names());
+    let one = names().nth(250).unwrap();
+    health.asked.set(0);
+    let mut alone = watch.of_one(one);
+    alone.poll(&state, &fleet, &health, at(10));
+    assert!(health.asked.get() < 50, "{} looks for one name", health.asked.get());
+    watch.poll(&state, &fleet, &health, at(10));
+    assert_eq!(alone.waiting(one).map(|waiting| waiting.until), Some(at(30).mono));
+    assert_eq!(alone.waiting(one), watch.waiting(one));
+}
+
+#[test]
 fn a_break_between_two_polls_is_a_break() {
     let mut shop = app("shop", &["iad", "fra"]);
     shop.failover = Failover::Automatic;
@@ -336,15 +363,6 @@ fn regions_that_only_the_config_before_knew_are_recorded_too() {
     let errors = reconcile(&state, &fleet(vec![app("shop", &["fra"])])).unwrap_err();
     let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
     assert_eq!(errors, ["iad is active for shop.example.net. (seq 1): switch first"]);
-}
-
-#[test]
-fn hints_name_the_nearest_and_only_the_near() {
-    let known = || ["iad", "fra", "eu-west-1"].map(str::to_owned).into_iter();
-    assert_eq!(nearest("far", known()), "; did you mean fra?");
-    assert_eq!(nearest("eu-wset-l", known()), "; did you mean eu-west-1?");
-    assert_eq!(nearest("sin", known()), "");
-    assert_eq!(nearest("", known()), "");
 }
 
 /// Any body about a few names and regions, sensible or not.

@@ -176,6 +176,17 @@ impl Watch {
         self.slots.get(name)?.waiting.as_ref()
     }
 
+    /// A copy that knows of one name alone and will look at it: what it costs does not grow with what waits elsewhere.
+    pub fn of_one(&self, name: &Name) -> Watch {
+        let slot = self.slots.get(name).cloned();
+        Watch {
+            touched: BTreeSet::from([name.clone()]),
+            due: slot.iter().filter_map(|slot| Some((slot.due?, name.clone()))).collect(),
+            offered: BTreeSet::new(),
+            slots: slot.into_iter().map(|slot| (name.clone(), slot)).collect(),
+        }
+    }
+
     /// Looks at every touched and due name, and offers what is to be recorded now, in the order of the names. Call it with a state that
     /// holds everything handed to the ledger so far, so that nothing is offered twice while an append is under way.
     pub fn poll(&mut self, state: &State, fleet: &Fleet, health: &dyn HealthSource, now: Now) -> Vec<Draft> {
