@@ -51,6 +51,28 @@ impl Drop for Small<'_> {
     }
 }
 
+/// Leaves no octet free.
+fn fill(folder: &Path) {
+    use std::io::Write;
+    let mut filled = 1 << 20;
+    while filled > 0 {
+        let ballast = folder.join("ballast");
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(ballast).unwrap();
+        if file.write_all(&vec![0; filled]).is_err() {
+            filled /= 2;
+        }
+    }
+}
+
+/// The files in which torn lines are kept.
+fn kept_aside(data: &Path) -> Vec<String> {
+    std::fs::read_dir(data)
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name.starts_with("ledger.torn"))
+        .collect()
+}
+
 #[test]
 fn a_full_disk_refuses_changes_and_answering_goes_on() {
     let site = Site::new(PLAIN);
@@ -58,16 +80,7 @@ fn a_full_disk_refuses_changes_and_answering_goes_on() {
     let Some(_small) = Small::mount(&data) else { return };
     let server = site.serve();
     site.cli_code(0, &switch("fra"));
-    // Leave no octet free.
-    let ballast = data.join("ballast");
-    let mut filled = 1 << 20;
-    while filled > 0 {
-        use std::io::Write;
-        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(&ballast).unwrap();
-        if file.write_all(&vec![0; filled]).is_err() {
-            filled /= 2;
-        }
-    }
+    fill(&data);
     // The last page of the ledger has room for a few lines yet.
     let mut active = "127.0.2.1";
     let said = wait_for("a switch that finds the disk full", || {
@@ -85,7 +98,7 @@ fn a_full_disk_refuses_changes_and_answering_goes_on() {
     let metrics = site.get("/metrics").unwrap().1;
     assert!(metrics.contains(r#"pointsman_alert{alert="cannot-record",name=""} 1"#), "{metrics}");
     // With room again the next change is made, and the alert is over.
-    std::fs::remove_file(&ballast).unwrap();
+    std::fs::remove_file(data.join("ballast")).unwrap();
     let (to, moved) = if active == "127.0.2.1" {
         ("iad", "127.0.1.1")
     } else {
@@ -110,21 +123,39 @@ fn a_full_disk_at_start_keeps_nobody_from_answering() {
         data.join("last-good/manifest.json").exists().then_some(())
     });
     server.kill();
-    let mut filled = 1 << 20;
-    while filled > 0 {
-        use std::io::Write;
-        let mut file = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(data.join("ballast"))
-            .unwrap();
-        if file.write_all(&vec![0; filled]).is_err() {
-            filled /= 2;
-        }
-    }
+    fill(&data);
     let mut server = site.spawn(&[]);
     server.wait_answering();
     assert_eq!(site.a("shop.example.net."), address("127.0.2.1"));
+}
+
+#[test]
+fn a_torn_last_line_on_a_full_disk_keeps_nobody_from_answering() {
+    let site = Site::new(PLAIN);
+    let data = site.data();
+    let Some(_small) = Small::mount(&data) else { return };
+    let server = site.serve();
+    site.cli_code(0, &switch("fra"));
+    server.kill();
+    let ledger = pointsman::store::ledger_path(&data);
+    let torn = br#"{"v":1,"seq":9"#;
+    std::fs::write(&ledger, [std::fs::read(&ledger).unwrap().as_slice(), torn].concat()).unwrap();
+    fill(&data);
+    let mut server = site.spawn(&[]);
+    server.wait_answering();
+    assert_eq!(site.a("shop.example.net."), address("127.0.2.1"));
+    wait_for("the API", || site.get("/livez"));
+    let said = site.cli_code(1, &switch("iad"));
+    assert!(said.contains("nothing changes") && said.contains("torn"), "{said}");
+    assert!(kept_aside(&data).is_empty(), "no empty files are left behind");
+    // With room again the line is kept, and the next change is made.
+    std::fs::remove_file(data.join("ballast")).unwrap();
+    site.cli_code(0, &switch("iad"));
+    assert_eq!(site.a("shop.example.net."), address("127.0.1.1"));
+    let aside = kept_aside(&data);
+    assert_eq!(aside.len(), 1, "{aside:?}");
+    assert_eq!(std::fs::read(data.join(&aside[0])).unwrap(), torn);
+    site.cli_code(0, &["ledger", "verify"]);
 }
 
 #[test]
@@ -140,11 +171,7 @@ fn a_torn_last_line_is_cut_off_and_kept_aside() {
     std::fs::write(&ledger, &octets).unwrap();
     let _server = site.serve();
     assert_eq!(site.a("shop.example.net."), address("127.0.2.1"));
-    let aside: Vec<_> = std::fs::read_dir(site.data())
-        .unwrap()
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| name.starts_with("ledger.torn"))
-        .collect();
+    let aside = kept_aside(&site.data());
     assert_eq!(aside.len(), 1, "{aside:?}");
     assert_eq!(std::fs::read(site.data().join(&aside[0])).unwrap(), &octets[whole..]);
     assert!(site.log().contains("torn"), "{}", site.log());

@@ -89,6 +89,11 @@ pub(super) fn boot(options: &ServeOptions, clock: &Clock) -> anyhow::Result<Boot
     if let Some(torn) = &report.torn {
         tracing::warn!(octets = torn.octets, kept = %torn.path.display(), "the last line of the ledger was torn by a crash; it was never acknowledged, was cut off and kept aside");
     }
+    if let Some(why) = &report.unkept {
+        tracing::error!(
+            "the last line of the ledger was torn by a crash and stays there; nothing is recorded until it can be kept aside: {why}"
+        );
+    }
     let offers = offers(options, today, &data_dir, &roles.state)?;
     let offer = record_first(&mut store, &mut roles, offers, now)?;
     let health = restore_health(&data_dir, &offer.loaded.config, now);

@@ -5,6 +5,9 @@
 //!                             └── error ──▶ cut back to what was durable, fsync ─▶ ready, refused
 //!                                                 └── error, or a disk that lost writes ─▶ poisoned until the next start
 //! ```
+//! A torn last line that cannot be kept aside (no room) is not cut off either: the ledger can be read, and each append tries again
+//! first, so nothing is recorded until it is kept.
+//!
 //! Invariants: what was acknowledged is never cut off; only lines that continue the chain are written; complete lines are
 //! made durable before the store is ready, so that a decision that was replayed cannot vanish with the power.
 
@@ -12,6 +15,7 @@ use super::reader::{Index, LedgerReader};
 use super::{Store, StoreError, ledger_path};
 use crate::ledger::{Chain, Entry, Receipt, Scan, Scanner};
 use crate::model::Seq;
+use std::error::Error;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::FileExt;
@@ -35,6 +39,16 @@ pub struct Torn {
 pub struct OpenReport {
     /// The last line, if a crash had cut it short.
     pub torn: Option<Torn>,
+    /// Why such a line could not be kept aside. It still stands in the ledger; nothing is recorded until it is kept.
+    pub unkept: Option<String>,
+}
+
+/// A torn last line that waits to be kept aside.
+#[derive(Debug)]
+struct Tail {
+    octets: Vec<u8>,
+    /// Names the file.
+    stamp: String,
 }
 
 /// What an append needs of a file. Tests put a failing one in its place.
@@ -75,6 +89,8 @@ pub struct FileStore {
     durable: Chain,
     /// Whether a failed write could not be undone.
     poisoned: bool,
+    /// What stands behind what is durable and is not kept aside yet.
+    tail: Option<Tail>,
     /// Shared with the readers.
     index: Arc<Index>,
     /// Held until the store is dropped; none in tests without a data dir.
@@ -86,7 +102,8 @@ impl FileStore {
     /// `stamp` names the file in which a torn last line is kept.
     ///
     /// # Errors
-    /// When the dir cannot be used or is in use, or a complete line does not verify. Nothing was changed then.
+    /// When the dir cannot be used or is in use, or a complete line does not verify. Nothing was changed then. A torn line that
+    /// cannot be kept aside is no error: a full disk keeps nobody from reading the roles.
     pub fn open(data_dir: &Path, stamp: &str, sink: &mut dyn FnMut(Entry)) -> Result<(FileStore, OpenReport), StoreError> {
         make_dir(data_dir)?;
         let lock = lock(data_dir)?;
@@ -106,8 +123,21 @@ impl FileStore {
         file.sync_data().map_err(StoreError::io("sync the ledger", &path))?;
         let mut store = FileStore::over(Box::new(file), data_dir, scan.chain, index);
         store._lock = Some(lock);
-        let torn = store.set_aside(&scan.torn, stamp)?;
-        Ok((store, OpenReport { torn }))
+        let mut report = OpenReport::default();
+        if !scan.torn.is_empty() {
+            store.tail = Some(Tail {
+                octets: scan.torn,
+                stamp: stamp.to_owned(),
+            });
+            match store.set_aside() {
+                Ok(torn) => report.torn = torn,
+                Err(error) => {
+                    let cause = error.source().map_or(String::new(), |cause| format!(": {cause}"));
+                    report.unkept = Some(format!("{error}{cause}"));
+                }
+            }
+        }
+        Ok((store, report))
     }
 
     /// A store over an opened, verified file.
@@ -119,24 +149,34 @@ impl FileStore {
             disk,
             durable,
             poisoned: false,
+            tail: None,
             index,
             _lock: None,
         }
     }
 
     /// Keeps a torn last line in a file of its own and cuts it off.
-    fn set_aside(&mut self, torn: &[u8], stamp: &str) -> Result<Option<Torn>, StoreError> {
-        if torn.is_empty() {
-            return Ok(None);
-        }
-        let (path, mut file) = self.new_torn_file(stamp)?;
-        file.write_all(torn)
+    fn set_aside(&mut self) -> Result<Option<Torn>, StoreError> {
+        let Some(tail) = &self.tail else { return Ok(None) };
+        let (path, mut file) = self.new_torn_file(&tail.stamp)?;
+        let kept = file
+            .write_all(&tail.octets)
             .and_then(|()| file.sync_all())
-            .map_err(StoreError::io("keep the torn line of the ledger in", &path))?;
-        sync_dir(&self.data_dir)?;
-        self.cut_back()
-            .map_err(StoreError::io("cut the torn line off the ledger", &self.path))?;
-        Ok(Some(Torn { octets: torn.len(), path }))
+            .map_err(StoreError::io("keep the torn line of the ledger in", &path))
+            .and_then(|()| sync_dir(&self.data_dir));
+        if let Err(error) = kept {
+            // The line still stands in the ledger. Half a copy is worth nothing, and each try would leave another one.
+            let _ = std::fs::remove_file(&path);
+            return Err(error);
+        }
+        let octets = tail.octets.len();
+        self.tail = None;
+        if let Err(source) = self.cut_back() {
+            // Nobody knows how much of it is still there.
+            self.poisoned = true;
+            return Err(StoreError::io("cut the torn line off the ledger", &self.path)(source));
+        }
+        Ok(Some(Torn { octets, path }))
     }
 
     /// A file that did not exist: an earlier torn line is not overwritten.
@@ -180,6 +220,9 @@ impl FileStore {
     pub fn append(&mut self, lines: &[u8]) -> Result<(), StoreError> {
         if self.poisoned {
             return Err(StoreError::Poisoned { path: self.path.clone() });
+        }
+        if let Some(torn) = self.set_aside()? {
+            tracing::warn!(octets = torn.octets, kept = %torn.path.display(), "the torn last line of the ledger is kept aside now and cut off");
         }
         let mut next = self.durable.clone();
         for line in lines.split_inclusive(|&octet| octet == b'\n') {

@@ -235,6 +235,39 @@ fn a_torn_last_line_is_cut_off_and_kept_whatever_its_length() {
 }
 
 #[test]
+fn a_torn_last_line_that_cannot_be_kept_stays_and_nothing_is_recorded_until_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path());
+    let (entries, lines) = entries_after(Receipt::GENESIS, 2, "r");
+    store.append(&lines).unwrap();
+    drop(store);
+    let path = ledger_path(dir.path());
+    let begin = lines[..lines.len() - 1].iter().rposition(|octet| *octet == b'\n').unwrap() + 1;
+    let torn = &lines[..lines.len() - 3];
+    fs::write(&path, torn).unwrap();
+    // The folder that this stamp names is missing, as if there were no room for the file.
+    let (mut read, stamp) = (Vec::new(), "no/room");
+    let (mut store, report) = FileStore::open(dir.path(), stamp, &mut |entry| read.push(entry)).unwrap();
+    assert!(
+        report.torn.is_none() && report.unkept.as_ref().unwrap().contains("torn"),
+        "{report:?}"
+    );
+    assert_eq!((read.as_slice(), store.head()), (&entries[..1], entries[0].receipt()));
+    assert_eq!(store.reader().entries(Seq(0), 9).unwrap(), entries[..1]);
+    for _ in 0..3 {
+        assert!(matches!(store.append(&lines[begin..]), Err(StoreError::Io { .. })));
+        assert_eq!(fs::read(&path).unwrap(), torn, "nothing was touched");
+    }
+    let kept = dir.path().join("ledger.torn-no");
+    fs::create_dir(&kept).unwrap();
+    store.append(&lines[begin..]).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), lines);
+    assert_eq!(fs::read(kept.join("room")).unwrap(), &torn[begin..]);
+    store.append(b"").unwrap();
+    assert_eq!(fs::read_dir(&kept).unwrap().count(), 1, "it is kept once");
+}
+
+#[test]
 fn a_corrupt_ledger_is_named_and_never_touched() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _) = open(dir.path());
