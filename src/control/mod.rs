@@ -34,7 +34,7 @@ pub use writer::Parts;
 use crate::answer::Snapshot;
 use crate::config::Place;
 use crate::model::{Decision, Diagnostic, Name, Now};
-use crate::role::{self, Request, Watch};
+use crate::role::{self, Request};
 use crate::steering::{self, AlertKind, Explanation};
 use crate::store::LedgerReader;
 use crate::telemetry::{Clock, DnsCounters, Metrics};

@@ -71,6 +71,7 @@ mod tests {
             serving: Arc::new(Serving::Current),
         };
         let inner = Inner {
+            reloads: crate::control::turns::Turns::new(),
             messages: mpsc::channel(1).0,
             view: Arc::new(ArcSwap::from_pointee(published)),
             events: broadcast::channel(1).0,
