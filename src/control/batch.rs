@@ -77,13 +77,16 @@ impl Writer {
         let kind = request.command.verb();
         let rests_on_batch = !batch.entries.is_empty();
         let is_same = |used: &role::Used| used.is_same(&request.command, &request.reason);
-        let (outcome, warnings) = match self.recorded(batch, request.request_id.as_deref(), is_same) {
+        let recorded = self.recorded(batch, request.request_id.as_deref(), is_same);
+        let is_repeated = matches!(recorded, Ok(Some(_)));
+        let (outcome, warnings) = match recorded {
             Ok(None) => self.draft_new(batch, &request, now),
             recorded => (recorded, Vec::new()),
         };
         Waiter {
             reply,
             outcome,
+            is_repeated,
             rests_on_batch,
             warnings,
             kind,
@@ -146,6 +149,7 @@ impl Writer {
     ) -> Option<Box<Candidate>> {
         let is_same = |used: &role::Used| used.is_same_reload(request.force, &request.reason);
         let recorded = self.recorded(batch, request.request_id.as_deref(), is_same);
+        let is_repeated = matches!(recorded, Ok(Some(_)));
         let judged = match recorded {
             Ok(None) => self.judge_reload(batch, &mut candidate, request, now),
             recorded => recorded.map(|last| (last, false)),
@@ -155,6 +159,7 @@ impl Writer {
         waiters.push(Waiter {
             reply,
             outcome: judged.map(|(last, _)| last),
+            is_repeated,
             // A reload begins its batch, see `start_append`.
             rests_on_batch: false,
             warnings,

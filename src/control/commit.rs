@@ -8,6 +8,7 @@ use super::publish::{Moment, Prepared};
 use super::reload::Candidate;
 use super::types::{AlertKey, Happening, Receipt, Serving, SubmitError};
 use super::writer::{BATCH_MAX, InFlight, LOGGED_MAX, Message, RETRY, Waiter, Writer};
+use crate::health::Change;
 use crate::ledger;
 use crate::model::{Body, Decision, Gate, Generation, Name, Now};
 use crate::role;
@@ -160,14 +161,14 @@ impl Writer {
         } = flight;
         self.state = next;
         self.head = head;
-        let is_reload = candidate.is_some();
-        if let Some(candidate) = candidate {
-            self.install(*candidate);
+        let turned = candidate.map(|candidate| self.install(*candidate));
+        if turned.is_some() {
             names = self.config.fleet.names.keys().cloned().collect();
         }
         let changed = self.answer(&names, prepared, now);
-        if is_reload {
+        if let Some(turned) = turned {
             self.end_config_alerts();
+            self.tell_changes(&turned, now);
         }
         self.metrics.applied(durable_at.elapsed());
         self.remember(&entries);
@@ -229,13 +230,15 @@ impl Writer {
     }
 
     /// Takes a new config: health, probes, policies and answers follow. Nothing is published here: the answers were compiled
-    /// with the roles of the moment when the files were read, and a switch may have come since.
-    fn install(&mut self, candidate: Candidate) {
+    /// with the roles of the moment when the files were read, and a switch may have come since. Gives the verdicts that change by
+    /// what is looked at, which are told once the names are answered.
+    fn install(&mut self, candidate: Candidate) -> Vec<Change> {
         let old = std::mem::replace(&mut self.config, candidate.config);
         // Probes first: outcomes from before this moment belong to the old config and are not counted for the new one.
         self.prober.configure(&self.config.fleet);
         self.health.suspect_above(self.config.node.suspect_self_above);
-        self.health.reconfigure(&self.config.fleet, self.clock.now());
+        let changes = self.health.reconfigure(&self.config.fleet, self.clock.now());
+        self.expect_evidence();
         self.history.reconfigure(&old.fleet, &self.config.fleet);
         self.watch.reconfigured(&old.fleet, &self.config.fleet);
         let config = self.config.clone();
@@ -259,6 +262,7 @@ impl Writer {
             appender.save_last_good(candidate.files, candidate.sha256);
         }
         self.serving = Arc::new(Serving::Current);
+        changes
     }
 
     /// Ends what a config that was taken ends. These publish, so they come after the names were decided.
@@ -269,14 +273,21 @@ impl Writer {
     }
 
     /// Logs and tells an entry that is in force.
-    fn announce(&mut self, entry: &Arc<ledger::Entry>) {
+    pub(super) fn announce(&mut self, entry: &Arc<ledger::Entry>) {
         let draft = &entry.draft;
         tracing::info!(seq = entry.seq.0, kind = draft.body.kind(), actor = %draft.actor, reason = %draft.reason, "recorded: {}", draft.body);
         for change in draft.body.moves() {
             self.metrics.switched(change.kind.as_str(), "done");
         }
-        if let Body::Switched { overridden, .. } | Body::Evacuated { overridden, .. } = &draft.body {
-            self.alert_overrides(entry, overridden);
+        if matches!(&draft.body, Body::Evacuated { moves, .. } if moves.is_empty()) {
+            // Only the mark.
+            self.metrics.switched("evacuate", "done");
+        }
+        match &draft.body {
+            Body::Switched { overridden, .. } | Body::Evacuated { overridden, .. } => self.alert_overrides(entry, overridden),
+            // A policy passes every gate.
+            Body::Moved { .. } => self.alert_overrides(entry, &[]),
+            _ => {}
         }
         self.emit(Happening::Entry { entry: entry.clone() });
     }
@@ -318,7 +329,7 @@ impl Writer {
     }
 
     /// Brings the alerts of names up to date.
-    fn update_alerts(&mut self, names: &[Name], now: Now) -> bool {
+    pub(super) fn update_alerts(&mut self, names: &[Name], now: Now) -> bool {
         let mut turns = Vec::new();
         let mut configs = self.config.fleet.finder(names.len());
         let mut decisions = self.publisher.finder(names.len());
@@ -396,13 +407,13 @@ impl Writer {
             Err(error) => Err(error),
         };
         let outcome = match &result {
-            Ok(receipt) if receipt.changed => "done",
+            Ok(receipt) if receipt.changed && !waiter.is_repeated => "done",
             Ok(_) => "unchanged",
             Err(SubmitError::Denied(role::Denied::Refused(_))) => "refused",
             Err(_) => "failed",
         };
         if !(outcome == "done" && matches!(waiter.kind, "switch" | "approve" | "evacuate")) {
-            // Moves that were made are counted by their kind, see `announce`.
+            // Counted when it was recorded, see `announce`.
             self.metrics.switched(waiter.kind, outcome);
         }
         // A client that hung up has its answer in the ledger.

@@ -3,22 +3,27 @@
 use super::batch::Batch;
 use super::publish::{Publisher, tests::answer};
 use super::reload::{self, Candidate};
-use super::types::{Published, Receipt, ReloadRequest, Serving, SubmitError};
+use super::types::{Event, Happening, Published, Receipt, ReloadRequest, Serving, SubmitError};
 use super::writer::{Message, Parts, Writer};
 use super::{Surroundings, compile, settings};
 use crate::answer::Snapshot;
 use crate::config::Outline;
 use crate::health::Book;
 use crate::ledger::Hash;
-use crate::model::{Actor, Gate, Generation, Name, RegionId};
+use crate::model::{
+    Actor, AppId, Body, Draft, Evidence, FailReason, Failure, Gate, Generation, Move, MoveKind, Name, Outcome, ProbeTarget, RegionHealth,
+    RegionId,
+};
 use crate::probe::Prober;
 use crate::role::{self, Command, Request, State, Watch};
 use crate::steering::AlertKind;
 use crate::store::{Appender, FileStore, LedgerReader, StoreError};
+use crate::telemetry::DnsCounters;
 use crate::telemetry::{Clock, Metrics};
 use arc_swap::ArcSwap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 /// Where a reply arrives.
@@ -56,6 +61,7 @@ struct Bench {
     writer: Writer,
     lanes: Arc<ArcSwap<Snapshot>>,
     view: Arc<ArcSwap<Published>>,
+    events: broadcast::Receiver<Arc<Event>>,
 }
 
 /// Everything that a writer is made of, on a data dir of its own.
@@ -82,7 +88,7 @@ impl Bench {
             view,
             ..
         } = make(config, files);
-        let (sender, _) = broadcast::channel(64);
+        let (sender, events) = broadcast::channel(64);
         let mut writer = Writer::new(parts, Publisher::new(lanes.clone(), view.clone()), sender);
         writer.begin();
         Bench {
@@ -90,6 +96,7 @@ impl Bench {
             writer,
             lanes,
             view,
+            events,
         }
     }
 
@@ -189,6 +196,12 @@ fn make(config: &str, files: &[(&str, &str)]) -> Made {
         view,
         ledger,
     }
+}
+
+/// The same application with two endpoints in iad and a probe, whose runs the test makes up.
+fn probed() -> String {
+    CONFIG.replace("[\"192.0.2.10\"]", "[\"192.0.2.10\", \"192.0.2.11\"]")
+        + "[[app.shop.probe]]\nkind = \"tcp\"\nport = 80\nfall = 1\nrise = 1\n"
 }
 
 /// A switch of the application's name; nothing is known of a region without probes.
@@ -384,4 +397,124 @@ async fn a_writer_that_breaks_is_told_and_one_that_ends_is_not() {
     let told = view.load_full();
     assert!(matches!(&*told.serving, Serving::AnswerOnly { why } if why.contains("restart the server")));
     assert!(told.alerts.keys().any(|key| key.alert == AlertKind::AnswerOnly));
+}
+
+#[tokio::test]
+async fn a_region_of_which_nothing_was_ever_heard_is_alerted_without_any_change() {
+    let mut bench = Bench::new(&probed());
+    let is_alerted = |bench: &Bench| bench.view.load().alerts.keys().any(|key| key.alert == AlertKind::HealthUnknown);
+    let now = bench.writer.clock.now();
+    bench.writer.tick(now.plus(Duration::from_secs(5)));
+    assert!(!is_alerted(&bench), "it may still come");
+    bench.writer.tick(now.plus(Duration::from_secs(3600)));
+    assert!(is_alerted(&bench));
+    assert!(bench.writer.unheard_until.is_none(), "what comes now is a change");
+}
+
+#[tokio::test]
+async fn what_a_reload_does_to_verdicts_is_told() {
+    let mut bench = Bench::new(&probed());
+    let endpoints = bench.writer.config.fleet.apps[&AppId::new("shop")]
+        .endpoints_of(&RegionId::new("iad"))
+        .to_vec();
+    let sick = Failure {
+        reason: FailReason::Status,
+        message: "HTTP 503".to_owned(),
+    };
+    for (endpoint, result) in endpoints.into_iter().zip([Ok(()), Err(sick)]) {
+        let now = bench.writer.clock.now();
+        let crate::model::Endpoint::Address(address) = endpoint else {
+            continue;
+        };
+        let target = ProbeTarget {
+            app: AppId::new("shop"),
+            region: RegionId::new("iad"),
+            endpoint,
+            probe: 0,
+            address,
+        };
+        let outcome = Outcome::new(target, now.mono, Duration::ZERO, result);
+        bench.writer.health.observe(&outcome, now);
+    }
+    while bench.events.try_recv().is_ok() {}
+    let config = probed().replace(", \"192.0.2.11\"", "");
+    std::fs::write(bench.folder.path().join("c.toml"), config).unwrap();
+    let candidate = bench.load();
+    let mut reloaded = bench.adopt(candidate);
+    bench.writer.start_append();
+    bench.finish().await;
+    assert!(reloaded.try_recv().unwrap().unwrap().changed);
+    let events = std::iter::from_fn(|| bench.events.try_recv().ok());
+    let told: Vec<_> = events
+        .filter_map(|event| match &event.what {
+            Happening::Health { from, to, .. } => Some((*from, *to)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told, [(RegionHealth::Degraded, RegionHealth::Healthy)]);
+}
+
+#[tokio::test]
+async fn a_move_by_the_policy_ends_the_alert_on_an_override() {
+    let mut bench = Bench::new(CONFIG);
+    bench.submit(None, switch("fra", None));
+    bench.writer.start_append();
+    bench.finish().await;
+    let lasts = |bench: &Bench| bench.writer.alerts.current().keys().any(|key| key.alert == AlertKind::OverrideUsed);
+    assert!(lasts(&bench));
+    let mut batch = Batch {
+        next: bench.writer.state.clone(),
+        head: bench.writer.head,
+        lines: Vec::new(),
+        entries: Vec::new(),
+    };
+    let body = Body::Moved {
+        change: Move {
+            name: name(),
+            from: RegionId::new("fra"),
+            to: RegionId::new("iad"),
+            kind: MoveKind::Failover,
+        },
+        left: false,
+        evidence: Evidence::default(),
+    };
+    let draft = Draft {
+        actor: Actor::Node,
+        reason: "test".to_owned(),
+        request_id: None,
+        body,
+    };
+    batch.add(vec![draft], bench.writer.clock.now()).unwrap();
+    bench.writer.announce(&batch.entries[0]);
+    assert!(!lasts(&bench));
+}
+
+#[tokio::test]
+async fn what_is_recorded_is_counted_once() {
+    let mut bench = Bench::new(CONFIG);
+    let drain = || Command::Drain {
+        name: name(),
+        region: RegionId::new("fra"),
+    };
+    let evacuate = || Command::Evacuate {
+        region: RegionId::new("fra"),
+        leave: BTreeSet::new(),
+        overrides: BTreeSet::new(),
+    };
+    for (id, command) in [("one", drain()), ("one", drain()), ("two", evacuate()), ("two", evacuate())] {
+        let mut done = bench.submit(Some(id), command);
+        bench.writer.start_append();
+        if bench.writer.in_flight.is_some() {
+            bench.finish().await;
+        }
+        assert!(done.try_recv().unwrap().unwrap().changed, "{id}");
+    }
+    let scrape = super::scrape::scrape(&bench.view.load(), DnsCounters::default(), bench.writer.clock.now());
+    let text = bench.writer.metrics.render(&scrape).unwrap();
+    for kind in ["drain", "evacuate"] {
+        for outcome in ["done", "unchanged"] {
+            let line = format!("pointsman_switches_total{{kind=\"{kind}\",outcome=\"{outcome}\"}} 1\n");
+            assert!(text.contains(&line), "{line}");
+        }
+    }
 }

@@ -71,6 +71,8 @@ pub(super) struct Waiter {
     pub reply: Reply,
     /// The last of its entries, none where nothing changes, or why not.
     pub outcome: Result<Option<(Seq, Hash)>, SubmitError>,
+    /// Whether it was asked for before, under the same id.
+    pub is_repeated: bool,
     /// Whether that was judged on entries of the same append: without them it says nothing.
     pub rests_on_batch: bool,
     /// What its receipt warns of.
@@ -142,6 +144,8 @@ pub(super) struct Writer {
     pub(super) next_event: u64,
     /// Look-ups of host names that fail, and why.
     pub(super) lookups: BTreeMap<(AppId, RegionId, Name), String>,
+    /// Until when the first evidence of some region may be waited for without an alert.
+    pub(super) unheard_until: Option<Mono>,
     pub(super) health_saved_at: Mono,
     /// When readers were shown the latest evidence.
     pub(super) health_shown_at: Mono,
@@ -176,6 +180,7 @@ impl Writer {
             events,
             next_event: 1,
             lookups: BTreeMap::new(),
+            unheard_until: None,
             health_saved_at: now.mono,
             health_shown_at: now.mono,
             health_unseen: false,
@@ -210,7 +215,7 @@ impl Writer {
                 }
                 () = tokio::time::sleep(due) => {}
             }
-            self.tick();
+            self.tick(self.clock.now());
         }
     }
 
@@ -219,6 +224,7 @@ impl Writer {
         let now = self.clock.now();
         let names: Vec<Name> = self.config.fleet.names.keys().cloned().collect();
         self.save_roles();
+        self.expect_evidence();
         let (rejected, answer_only) = match &*self.serving {
             Serving::Current => (None, None),
             Serving::LastGood { errors } => {
@@ -254,8 +260,7 @@ impl Writer {
     }
 
     /// What time alone brings: stale evidence, saved health, clock steps.
-    fn tick(&mut self) {
-        let now = self.clock.now();
+    pub(super) fn tick(&mut self, now: Now) {
         let changes = self.health.poll(now);
         self.take_changes(changes, now);
         if self.retry_at.is_some_and(|at| at <= now.mono) {
@@ -264,6 +269,7 @@ impl Writer {
         if now.mono.since(self.health_saved_at) >= TICK {
             self.health_saved_at = now.mono;
             self.history.expire(now.mono);
+            self.look_at_unheard(now);
             if let Some(appender) = &self.appender {
                 appender.save_health(self.health.save(now));
             }
@@ -364,13 +370,21 @@ impl Writer {
         if changes.is_empty() {
             return;
         }
-        self.history.changed(&changes, now.mono);
+        let names = self.tell_changes(&changes, now);
+        self.touch(names.iter());
+        let names: Vec<Name> = names.into_iter().collect();
+        self.settle(&names, now);
+    }
+
+    /// Records changed verdicts on this node and tells them; the names that they concern.
+    pub(super) fn tell_changes(&mut self, changes: &[Change], now: Now) -> BTreeSet<Name> {
+        self.history.changed(changes, now.mono);
         if changes.iter().any(|change| matches!(change.what, ChangeKind::Prober { .. })) {
             let suspicion = self.health.suspicion().map(suspected_message);
             self.node_alert(AlertKind::ProberSuspected, suspicion);
         }
         let mut names: BTreeSet<Name> = BTreeSet::new();
-        for change in &changes {
+        for change in changes {
             if let ChangeKind::Region { from, to } = &change.what {
                 let reason = self.region_reason(change);
                 tracing::info!(app = %change.app, region = %change.region, %from, %to, %reason, "health changed");
@@ -384,12 +398,38 @@ impl Writer {
             }
             names.extend(self.config.fleet.names_of.get(&change.app).into_iter().flatten().cloned());
         }
-        if let Some(appender) = &self.appender {
-            appender.log_health(now.wall, &changes);
+        if let Some(appender) = &self.appender
+            && !changes.is_empty()
+        {
+            appender.log_health(now.wall, changes);
         }
-        self.touch(names.iter());
+        names
+    }
+
+    /// From now on evidence is waited for: after a start and a reload.
+    pub(super) fn expect_evidence(&mut self) {
+        let apps = self.config.fleet.apps.values();
+        let patience = apps.flat_map(|app| &app.probes).map(|probe| probe.stale_after).max();
+        self.unheard_until = patience.map(|patience| self.clock.now().mono.plus(patience));
+    }
+
+    /// Looks at the names of regions of which nothing was ever heard: no change of a verdict says that the patience with them
+    /// is over. Once it is over for all of them, every further look comes of a change.
+    fn look_at_unheard(&mut self, now: Now) {
+        let Some(until) = self.unheard_until else { return };
+        if now.mono >= until {
+            self.unheard_until = None;
+        }
+        let unheard = self.health.regions().filter(|(_, _, status)| status.evidence_at.is_none());
+        let names: BTreeSet<Name> = unheard
+            .filter_map(|(app, _, _)| self.config.fleet.names_of.get(app))
+            .flatten()
+            .cloned()
+            .collect();
         let names: Vec<Name> = names.into_iter().collect();
-        self.settle(&names, now);
+        if self.update_alerts(&names, now) {
+            self.publish();
+        }
     }
 
     /// Makes the policies look at names again.
