@@ -63,6 +63,21 @@ impl Secure {
         }
     }
 
+    /// A client of HTTP/2.
+    async fn http2(&self, builder: h2::client::Builder) -> h2::client::SendRequest<bytes::Bytes> {
+        let mut roots = rustls::RootCertStore::empty();
+        let pem = std::fs::read(self.site.path("dns.crt")).unwrap();
+        roots.add(rustls_pki_types::CertificateDer::from_pem_slice(&pem).unwrap()).unwrap();
+        let mut tls = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        tls.alpn_protocols = vec![b"h2".to_vec()];
+        let stream = tokio::net::TcpStream::connect(self.https).await.unwrap();
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(tls));
+        let stream = connector.connect("localhost".try_into().unwrap(), stream).await.unwrap();
+        let (client, connection) = builder.handshake(stream).await.unwrap();
+        tokio::spawn(connection);
+        client
+    }
+
     /// A drop counter, as a scrape gives it.
     fn dropped(&self, reason: &str) -> u64 {
         let (_, text) = self.site.get("/metrics").unwrap();
@@ -348,6 +363,26 @@ fn stalled_handshakes_are_cut_and_delay_nobody() {
     assert!(ended.is_ok() || ended.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset));
 }
 
+/// What a certificate may be like after a power cut: plain DNS does not wait for it, and encrypted DNS takes it once it is mended.
+#[test]
+fn a_broken_certificate_keeps_nobody_from_plain_dns() {
+    let secure = Secure::new();
+    let key = std::fs::read(secure.site.path("dns.key")).unwrap();
+    std::fs::write(secure.site.path("dns.key"), &key[..key.len() / 2]).unwrap();
+    let _server = secure.site.serve();
+    assert!(try_ask(secure.site.dns, "shop.example.net.", RecordType::A).is_some());
+    assert!(secure.site.log().contains("dns.key"), "the log names the file");
+    let good = base64url(&query_zero("shop.example.net.", RecordType::A));
+    let url = format!("https://{}/dns-query?dns={good}", secure.https);
+    let is_answered = || {
+        let words = ["--silent", "--insecure", "--max-time", "2", "--write-out", "%{http_code}", &url];
+        Command::new("curl").args(words).output().unwrap().stdout.ends_with(b"200")
+    };
+    assert!(!is_answered(), "there is nothing to show");
+    std::fs::write(secure.site.path("dns.key"), &key).unwrap();
+    wait_for("the mended certificate", || is_answered().then_some(()));
+}
+
 /// Ten thousand clients on addresses of their own that begin a handshake and leave it; every limit is met, nobody else feels it.
 #[test]
 fn a_flood_of_handshakes_leaves_room_for_others() {
@@ -394,12 +429,15 @@ fn a_flood_of_handshakes_leaves_room_for_others() {
     };
     wait_for("another client to be served over TLS", kdig);
     let url = format!("https://{}{good}", secure.https);
+    let begin = Instant::now();
     wait_for("another client to be served over HTTPS", || {
         let output = Command::new("curl")
             .args(["--silent", "--insecure", "--max-time", "2", "--write-out", "%{http_code}", &url])
             .output();
         output.unwrap().stdout.ends_with(b"200").then_some(())
     });
+    // Handshakes time out after five seconds; a newcomer need not wait for that.
+    assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
     assert!(try_ask(secure.site.dns, "shop.example.net.", RecordType::A).is_some());
     drop(flood);
 }
@@ -417,19 +455,9 @@ fn rapid_resets_end_their_connection_and_nobody_elses() {
         .build()
         .unwrap();
     let sent = runtime.block_on(async {
-        let mut roots = rustls::RootCertStore::empty();
-        let pem = std::fs::read(secure.site.path("dns.crt")).unwrap();
-        roots.add(rustls_pki_types::CertificateDer::from_pem_slice(&pem).unwrap()).unwrap();
-        let mut tls = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        tls.alpn_protocols = vec![b"h2".to_vec()];
-        let stream = tokio::net::TcpStream::connect(secure.https).await.unwrap();
-        let name = "localhost".try_into().unwrap();
-        let stream = tokio_rustls::TlsConnector::from(Arc::new(tls)).connect(name, stream).await.unwrap();
-        let (client, connection) = h2::client::handshake(stream).await.unwrap();
-        tokio::spawn(connection);
+        let mut client = secure.http2(h2::client::Builder::new()).await;
         let uri = format!("https://localhost:{}{good}", secure.https.port());
         let mut sent = 0_u32;
-        let mut client = client;
         while sent < 100_000 {
             let Ok(ready) = client.ready().await else { break };
             client = ready;
@@ -446,6 +474,45 @@ fn rapid_resets_end_their_connection_and_nobody_elses() {
     assert_eq!(secure.curl(&good, &[]).0, 200);
     let grown = resident(server.child.id()).saturating_sub(before);
     assert!(grown < 64 << 20, "{grown} octets");
+}
+
+/// An answer that is not taken (window 0) ends its connection, however busily the client asks for others.
+#[test]
+fn an_answer_that_is_not_taken_ends_its_connection() {
+    let secure = Secure::new();
+    let _server = secure.site.serve();
+    let good = format!("/dns-query?dns={}", base64url(&query_zero("shop.example.net.", RecordType::A)));
+    let uri = format!("https://localhost:{}{good}", secure.https.port());
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let took = runtime.block_on(async {
+        let mut no_window = h2::client::Builder::new();
+        no_window.initial_window_size(0);
+        let mut client = secure.http2(no_window).await;
+        let request = http::Request::get(&uri).body(()).unwrap();
+        let (untaken, _) = client.send_request(request, true).unwrap();
+        let untaken = untaken.await.unwrap();
+        let begin = Instant::now();
+        let mut second = tokio::time::interval(Duration::from_secs(1));
+        while begin.elapsed() < PATIENCE {
+            second.tick().await;
+            let Ok(ready) = client.ready().await else { break };
+            client = ready;
+            let request = http::Request::head(&uri).body(()).unwrap();
+            let Ok((response, _)) = client.send_request(request, true) else {
+                break;
+            };
+            if response.await.is_err() {
+                break;
+            }
+        }
+        drop(untaken);
+        begin.elapsed()
+    });
+    assert!(took > Duration::from_secs(5) && took < Duration::from_secs(20), "{took:?}");
 }
 
 #[test]

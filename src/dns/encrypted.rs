@@ -7,6 +7,7 @@ use super::bind::{self, BindError, connections_max};
 use super::clerk::Clerk;
 use super::https::{self, Https};
 use super::quic::{self, Quic};
+use super::sitting::Sitting;
 use super::stats::Stats;
 use super::stream::{self, Room};
 use super::{Running, Runtime};
@@ -19,7 +20,6 @@ use socket2::Socket;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 /// Connections at once over TLS, where there are descriptors for as many. A session costs some 20 KiB.
 const TLS_CONNECTIONS_MAX: usize = 4_000;
@@ -122,9 +122,11 @@ impl Encrypted {
             return Ok(());
         }
         let config = quic::server_config(self.server_config(&[b"doq"])?)?;
+        let quic_room = Room::new(QUIC_CONNECTIONS_MAX);
         let quic = Arc::new(Quic {
             clerk: Clerk::new(source.clone(), stats.lane(Transport::Quic), Transport::Quic),
-            room: Room::new(QUIC_CONNECTIONS_MAX),
+            sitting: Sitting::new(quic_room.clone()),
+            room: quic_room,
         });
         for (_, socket) in self.quic.drain(..) {
             quic::start(socket.into(), config.clone(), quic.clone(), runtime.stopping())?;
@@ -138,9 +140,8 @@ impl Encrypted {
         let https = Arc::new(Https {
             clerk: Clerk::new(source.clone(), stats.lane(Transport::Https), Transport::Https),
             path: self.https_path.clone(),
-            room: Room::new(connections_max(HTTPS_CONNECTIONS_MAX)),
+            sitting: Sitting::new(Room::new(connections_max(HTTPS_CONNECTIONS_MAX))),
             tls: Arc::new(config).into(),
-            begin: Instant::now(),
         });
         for (_, socket) in self.https.drain(..) {
             let listener = tokio::net::TcpListener::from_std(socket.into())?;

@@ -24,6 +24,7 @@ mod https;
 mod lane;
 mod limit;
 mod quic;
+mod sitting;
 mod stats;
 mod stream;
 

@@ -1,8 +1,9 @@
 //! DNS over QUIC (RFC 9250): a connection a client, a stream a query.
 //!
 //! Bounded: connections in all, by client and by neighbourhood; time of a handshake, of a query's arrival, of an answer's
-//! departure and between queries; streams a connection; octets in flight. When places run short a client has to prove its
-//! address first (RFC 9000 §8.1.2), so that forged packets take none.
+//! departure and between queries; streams a connection; octets in flight. When places run short, or many of one network's are
+//! taken, a client has to prove its address first (RFC 9000 §8.1.2), so that forged packets take none; when there are none
+//! left, whoever has been silent longest makes room (`sitting`).
 //!
 //! Why this is built on quinn and not on hickory-server's DoQ listener, which is built on quinn too: that one waits for each
 //! handshake to end before it looks at the next client, five seconds for one packet that nobody follows up, so that a packet
@@ -13,8 +14,9 @@
 
 use super::clerk::Clerk;
 use super::lane::QUERY_OCTETS_MAX;
+use super::sitting::{Place, Sitter, Sitting};
 use super::stats::Counted;
-use super::stream::{Room, Seat};
+use super::stream::Room;
 use crate::answer::DropReason;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Connection, Endpoint, EndpointConfig, IdleTimeout, Incoming, RecvStream, SendStream, ServerConfig, TransportConfig, VarInt};
@@ -59,6 +61,9 @@ pub(super) fn server_config(tls: rustls::ServerConfig) -> io::Result<ServerConfi
     transport.datagram_receive_buffer_size(None);
     let mut config = ServerConfig::with_crypto(Arc::new(crypto));
     config.transport_config(Arc::new(transport));
+    // Who was asked of whom (`allow-query`) is settled by the address that the handshake proved: queries from another one,
+    // which nobody has proved, are not taken, and no client of ours needs to change its address in mid-connection.
+    config.migration(false);
     config.max_incoming(INCOMING_MAX.0);
     config.incoming_buffer_size(INCOMING_MAX.1);
     config.incoming_buffer_size_total(INCOMING_MAX.2);
@@ -71,6 +76,8 @@ pub(super) struct Quic {
     pub(super) clerk: Clerk,
     /// The places.
     pub(super) room: Arc<Room>,
+    /// Who sits on them.
+    pub(super) sitting: Arc<Sitting>,
 }
 
 /// Serves a socket until told to stop. Needs a tokio runtime.
@@ -91,13 +98,14 @@ async fn accept(endpoint: Endpoint, quic: Arc<Quic>, mut stopping: watch::Receiv
             incoming = endpoint.accept() => incoming,
         };
         let Some(incoming) = incoming else { break };
-        if quic.room.is_crowded() && !incoming.remote_address_validated() && incoming.may_retry() {
+        let must_prove = quic.room.is_crowded() || quic.room.is_busy(incoming.remote_address().ip());
+        if must_prove && !incoming.remote_address_validated() && incoming.may_retry() {
             // Fails only where it may not be asked.
             let _ = incoming.retry();
             continue;
         }
-        match quic.room.take(incoming.remote_address().ip()) {
-            Ok(seat) => drop(tokio::spawn(serve(incoming, seat, quic.clone()))),
+        match quic.sitting.take(incoming.remote_address().ip()) {
+            Ok(place) => drop(tokio::spawn(sit(incoming, place, quic.clone()))),
             Err(_) => {
                 quic.clerk.stats.dropped(Counted::TcpFull);
                 incoming.refuse();
@@ -108,8 +116,16 @@ async fn accept(endpoint: Endpoint, quic: Arc<Quic>, mut stopping: watch::Receiv
     endpoint.wait_idle().await;
 }
 
-/// Serves a connection; its place is given back when it ends.
-async fn serve(incoming: Incoming, _seat: Seat, quic: Arc<Quic>) {
+/// Serves a connection until it ends or its place is given to another; the place is given back when it ends.
+async fn sit(incoming: Incoming, place: Place, quic: Arc<Quic>) {
+    tokio::select! {
+        () = place.is_to_leave() => quic.clerk.stats.dropped(Counted::TcpFull),
+        () = serve(incoming, place.sitter(), quic.clone()) => {}
+    }
+}
+
+/// Serves a connection.
+async fn serve(incoming: Incoming, sitter: Arc<Sitter>, quic: Arc<Quic>) {
     let Ok(connecting) = incoming.accept() else { return };
     let connection = match timeout(STEP_TIME_MAX, connecting).await {
         Ok(Ok(connection)) => connection,
@@ -123,6 +139,7 @@ async fn serve(incoming: Incoming, _seat: Seat, quic: Arc<Quic>) {
             Some(_) = queries.join_next() => {}
             stream = timeout(IDLE_TIME_MAX, connection.accept_bi()) => match stream {
                 Ok(Ok((send, receive))) => {
+                    sitter.note();
                     let (quic, connection) = (quic.clone(), connection.clone());
                     queries.spawn(async move {
                         let exchanged = timeout(STEP_TIME_MAX * 2, exchange(send, receive, &quic, &connection, local));

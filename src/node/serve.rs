@@ -122,10 +122,14 @@ fn say_addresses(server: &dns::Running) {
     }
 }
 
-/// Takes the sockets of the encrypted transports, with a certificate that follows its files.
+/// Takes the sockets of the encrypted transports, with a certificate that follows its files. One that cannot be used, half renewed
+/// perhaps when the power went, is no reason not to answer over UDP and TCP.
 fn with_encrypted(bound: dns::Bound, listen: Option<&EncryptedListen>) -> anyhow::Result<dns::Bound> {
     let Some(listen) = listen else { return Ok(bound) };
-    let certificates = Certificates::load(&listen.files.cert, &listen.files.key).context("reading the certificate of encrypted DNS")?;
+    let (certificates, error) = Certificates::load_or_wait(&listen.files.cert, &listen.files.key);
+    if let Some(error) = error {
+        tracing::error!("encrypted DNS is not answered until its certificate can be used, the rest is: {error}");
+    }
     certificates.follow();
     bound
         .with_encrypted(listen, certificates)

@@ -8,12 +8,13 @@
 //! files unchanged ──▶ nothing
 //! changed, chain and key go together ──▶ swapped in, INFO
 //! changed, broken ──▶ the present pair stays; WARN once the same fault was seen at two looks in a row
+//! broken at the start ──▶ an error for the API; encrypted DNS begins without, and shows the pair once it is good
 //! ```
 //! The second look is for renewals that write two files one after the other: between the two they do not go together.
 //!
 //! Deliberately absent: getting certificates (ACME), client certificates, and any wish of a protocol beyond its ALPN words.
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
@@ -67,7 +68,8 @@ type Stamps = [Option<Stamp>; 2];
 pub struct Certificates {
     cert: PathBuf,
     key: PathBuf,
-    current: ArcSwap<CertifiedKey>,
+    /// None until the files were read well for the first time.
+    current: ArcSwapOption<CertifiedKey>,
     /// The state of the files that `current` was read from.
     seen: Mutex<Stamps>,
 }
@@ -84,9 +86,25 @@ impl Certificates {
         Ok(Arc::new(Certificates {
             cert: cert.to_owned(),
             key: key.to_owned(),
-            current: ArcSwap::from_pointee(pair),
+            current: ArcSwapOption::from_pointee(pair),
             seen: Mutex::new(seen),
         }))
+    }
+
+    /// Reads both files; where they cannot be used, handshakes fail until a later look finds that they can. For who has more to
+    /// serve than TLS and must not stay away because of it.
+    pub fn load_or_wait(cert: &Path, key: &Path) -> (Arc<Certificates>, Option<TlsError>) {
+        let error = match Certificates::load(cert, key) {
+            Ok(loaded) => return (loaded, None),
+            Err(error) => error,
+        };
+        let waiting = Certificates {
+            cert: cert.to_owned(),
+            key: key.to_owned(),
+            current: ArcSwapOption::empty(),
+            seen: Mutex::new([None; 2]),
+        };
+        (Arc::new(waiting), Some(error))
     }
 
     /// Reads the files again if they changed since they were last read well; tells whether they were replaced.
@@ -96,10 +114,10 @@ impl Certificates {
     pub fn reload_if_changed(&self) -> Result<bool, TlsError> {
         let found = stamps(&self.cert, &self.key);
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if *seen == found {
+        if *seen == found && self.current.load().is_some() {
             return Ok(false);
         }
-        self.current.store(Arc::new(read(&self.cert, &self.key)?));
+        self.current.store(Some(Arc::new(read(&self.cert, &self.key)?)));
         *seen = found;
         Ok(true)
     }
@@ -120,7 +138,9 @@ impl Certificates {
     /// Whether the certificate is valid for a host name.
     pub fn cover(&self, host: &str) -> bool {
         let current = self.current.load();
-        let Some(leaf) = current.cert.first() else { return false };
+        let Some(leaf) = current.as_ref().and_then(|pair| pair.cert.first()) else {
+            return false;
+        };
         let (Ok(leaf), Ok(name)) = (ParsedCertificate::try_from(leaf), ServerName::try_from(host)) else {
             return false;
         };
@@ -140,9 +160,9 @@ impl Certificates {
 }
 
 impl ResolvesServerCert for Certificates {
-    /// One certificate for every name that a client asks for.
+    /// One certificate for every name that a client asks for; none as long as there is none, which ends the handshake with an alert.
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.current.load_full())
+        self.current.load_full()
     }
 }
 
@@ -172,7 +192,7 @@ impl Fault {
             }
             Err(error) if self.last.as_ref() == Some(&error) => {
                 if !self.is_told {
-                    tracing::warn!("the new certificate is not used, the present one stays: {error}");
+                    tracing::warn!("the new certificate is not used, what was shown before stays: {error}");
                 }
                 self.is_told = true;
             }

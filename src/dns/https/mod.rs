@@ -6,18 +6,21 @@
 //!
 //! Bounded: connections in all, by client and by neighbourhood (`stream::room`); a handshake, and the silence between two
 //! requests, in time, whoever trickles included; octets of a head and a body; requests that a connection may have open.
-//! A connection that has made no request for [`IDLE_TIME_MAX`] is told to go and, [`GRACE`] later, cut. That also ends one
-//! whose client does not take its answers.
+//! A connection that has made no request for [`IDLE_TIME_MAX`], or whose client does not take an answer for
+//! [`ANSWER_TIME_MAX`] whatever else it asks for, is told to go and, [`GRACE`] later, cut. Where every place is taken, whoever
+//! has been silent longest makes room for a newcomer (`sitting`).
 //!
 //! It stands here and not in `api`, which has axum: this is one function of a request and needs no router, and DNS must not
 //! depend on what operators use.
 
 mod age;
 mod exchange;
+mod under_way;
 
 use super::clerk::Clerk;
+use super::sitting::{Place, Sitter, Sitting};
 use super::stats::Counted;
-use super::stream::{Full, Room, Seat};
+use super::stream::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -25,18 +28,20 @@ use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use under_way::{Answer, UnderWay};
 
 /// Longest time for a handshake.
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
 /// How long a connection may go without a request.
 const IDLE_TIME_MAX: Duration = Duration::from_secs(10);
+/// Longest time from a request to the moment at which its answer is with the client, or on its way.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(12);
 /// How long a connection that was told to go may still finish what it has.
 const GRACE: Duration = Duration::from_secs(2);
 /// How often a connection's silence is looked at.
@@ -57,11 +62,9 @@ pub(super) struct Https {
     /// The one path that answers.
     pub(super) path: String,
     /// The places.
-    pub(super) room: Arc<Room>,
+    pub(super) sitting: Arc<Sitting>,
     /// TLS.
     pub(super) tls: TlsAcceptor,
-    /// When it began; what `Activity` counts from.
-    pub(super) begin: Instant,
 }
 
 /// Takes connections until told to stop.
@@ -76,8 +79,8 @@ pub(super) async fn accept(listener: TcpListener, https: Arc<Https>, stopping: w
         match accepted {
             Ok((stream, peer)) => {
                 has_failed = false;
-                match https.room.take(peer.ip()) {
-                    Ok(seat) => drop(tokio::spawn(serve(stream, peer, seat, https.clone(), stopping.clone()))),
+                match https.sitting.take(peer.ip()) {
+                    Ok(place) => drop(tokio::spawn(sit(stream, peer, place, https.clone(), stopping.clone()))),
                     // Dropped, and so closed.
                     Err(Full::All | Full::Client) => https.clerk.stats.dropped(Counted::TcpFull),
                 }
@@ -92,8 +95,16 @@ pub(super) async fn accept(listener: TcpListener, https: Arc<Https>, stopping: w
     }
 }
 
-/// Serves a connection; its place is given back when it ends.
-async fn serve(stream: TcpStream, peer: SocketAddr, _seat: Seat, https: Arc<Https>, stopping: watch::Receiver<bool>) {
+/// Serves a connection until it ends or its place is given to another; the place is given back when it ends.
+async fn sit(stream: TcpStream, peer: SocketAddr, place: Place, https: Arc<Https>, stopping: watch::Receiver<bool>) {
+    tokio::select! {
+        () = place.is_to_leave() => https.clerk.stats.dropped(Counted::TcpFull),
+        () = serve(stream, peer, place.sitter(), https.clone(), stopping) => {}
+    }
+}
+
+/// Serves a connection.
+async fn serve(stream: TcpStream, peer: SocketAddr, sitter: Arc<Sitter>, https: Arc<Https>, stopping: watch::Receiver<bool>) {
     let _ = stream.set_nodelay(true);
     let local = stream.local_addr().ok().map(|address| address.ip());
     let stream = match timeout(HANDSHAKE_TIME_MAX, https.tls.accept(stream)).await {
@@ -101,7 +112,8 @@ async fn serve(stream: TcpStream, peer: SocketAddr, _seat: Seat, https: Arc<Http
         Ok(Err(error)) => return tracing::debug!(%error, "TLS handshake failed"),
         Err(_) => return https.clerk.stats.dropped(Counted::TcpTimeout),
     };
-    let activity = Arc::new(Activity::new(https.begin));
+    sitter.note();
+    let under_way = Arc::new(UnderWay::default());
     if is_http2(&stream) {
         let mut http2 = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
         http2
@@ -109,18 +121,32 @@ async fn serve(stream: TcpStream, peer: SocketAddr, _seat: Seat, https: Arc<Http
             .max_concurrent_streams(STREAMS_MAX)
             .max_header_list_size(HEAD_OCTETS_MAX as u32)
             .max_send_buf_size(SEND_OCTETS_MAX);
-        let service = service(https.clone(), activity.clone(), peer, local);
+        let service = service(https.clone(), (sitter.clone(), under_way.clone()), peer, local);
         let connection = http2.serve_connection(TokioIo::new(stream), service);
-        watch_over(connection, |connection| connection.graceful_shutdown(), &activity, &https, stopping).await;
+        watch_over(
+            connection,
+            |connection| connection.graceful_shutdown(),
+            (&sitter, &under_way),
+            &https,
+            stopping,
+        )
+        .await;
     } else {
         let mut http1 = hyper::server::conn::http1::Builder::new();
         http1
             .timer(TokioTimer::new())
             .header_read_timeout(IDLE_TIME_MAX)
             .max_buf_size(HEAD_OCTETS_MAX);
-        let service = service(https.clone(), activity.clone(), peer, local);
+        let service = service(https.clone(), (sitter.clone(), under_way.clone()), peer, local);
         let connection = http1.serve_connection(TokioIo::new(stream), service);
-        watch_over(connection, |connection| connection.graceful_shutdown(), &activity, &https, stopping).await;
+        watch_over(
+            connection,
+            |connection| connection.graceful_shutdown(),
+            (&sitter, &under_way),
+            &https,
+            stopping,
+        )
+        .await;
     }
 }
 
@@ -132,19 +158,22 @@ fn is_http2(stream: &TlsStream<TcpStream>) -> bool {
 /// The service of a connection.
 fn service(
     https: Arc<Https>,
-    activity: Arc<Activity>,
+    (sitter, under_way): (Arc<Sitter>, Arc<UnderWay>),
     peer: SocketAddr,
     local: Option<IpAddr>,
 ) -> impl hyper::service::Service<
     hyper::Request<Incoming>,
-    Response = exchange::Response,
+    Response = hyper::Response<Answer>,
     Error = std::convert::Infallible,
-    Future = impl Future<Output = Result<exchange::Response, std::convert::Infallible>> + Send + 'static,
+    Future = impl Future<Output = Result<hyper::Response<Answer>, std::convert::Infallible>> + Send + 'static,
 > {
     service_fn(move |request| {
-        activity.note();
-        let https = https.clone();
-        async move { Ok(exchange::exchange(&https.clerk, &https.path, request, peer, local).await) }
+        sitter.note();
+        let (https, ticket) = (https.clone(), under_way.begin());
+        async move {
+            let response = exchange::exchange(&https.clerk, &https.path, request, peer, local).await;
+            Ok(response.map(|answer| Answer { answer, _ticket: ticket }))
+        }
     })
 }
 
@@ -152,7 +181,7 @@ fn service(
 async fn watch_over<C, E>(
     connection: C,
     mut tell_to_go: impl FnMut(Pin<&mut C>),
-    activity: &Activity,
+    (sitter, under_way): (&Sitter, &UnderWay),
     https: &Https,
     mut stopping: watch::Receiver<bool>,
 ) where
@@ -162,7 +191,7 @@ async fn watch_over<C, E>(
     let is_silent = async {
         loop {
             tokio::time::sleep(LOOK_INTERVAL).await;
-            if activity.silence() >= IDLE_TIME_MAX {
+            if sitter.silence() >= IDLE_TIME_MAX || under_way.oldest() >= ANSWER_TIME_MAX {
                 return;
             }
         }
@@ -175,36 +204,4 @@ async fn watch_over<C, E>(
     }
     tell_to_go(connection.as_mut());
     let _ = timeout(GRACE, connection).await;
-}
-
-/// When a connection made its last request.
-struct Activity {
-    /// What the count is from.
-    begin: Instant,
-    /// Milliseconds since then.
-    last: AtomicU64,
-}
-
-impl Activity {
-    /// Now, for a beginning.
-    fn new(begin: Instant) -> Activity {
-        let activity = Activity {
-            begin,
-            last: AtomicU64::new(0),
-        };
-        activity.note();
-        activity
-    }
-
-    /// There is a request.
-    fn note(&self) {
-        self.last.store(self.begin.elapsed().as_millis() as u64, Ordering::Relaxed);
-    }
-
-    /// How long there was none.
-    fn silence(&self) -> Duration {
-        self.begin
-            .elapsed()
-            .saturating_sub(Duration::from_millis(self.last.load(Ordering::Relaxed)))
-    }
 }

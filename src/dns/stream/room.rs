@@ -94,6 +94,15 @@ impl Room {
         self.taken.load(Ordering::Relaxed) * 4 >= self.most * 3
     }
 
+    /// Whether so many places of this client or its neighbourhood are taken that who claims to be it should prove it: an eighth of
+    /// its share.
+    pub(in crate::dns) fn is_busy(&self, client: IpAddr) -> bool {
+        let clients = self.clients();
+        let shares = [CLIENT_SHARE, NEIGHBOURHOOD_SHARE].map(|share| (self.most / share / 8).max(1));
+        let mut shared = networks(client).into_iter().zip(shares);
+        shared.any(|(network, share)| clients.get(&network).is_some_and(|taken| *taken >= share))
+    }
+
     /// The lock; counts are right also after a panic elsewhere.
     fn clients(&self) -> MutexGuard<'_, HashMap<Network, usize>> {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner)
