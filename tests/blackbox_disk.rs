@@ -124,9 +124,47 @@ fn a_full_disk_at_start_keeps_nobody_from_answering() {
     });
     server.kill();
     fill(&data);
+    // The last page of the ledger has room for a few starts yet.
+    let server = wait_for("a start that cannot be recorded", || {
+        let mut server = site.spawn(&[]);
+        server.wait_answering();
+        assert_eq!(site.a("shop.example.net."), address("127.0.2.1"));
+        if site.log().contains("answering goes on") {
+            return Some(server);
+        }
+        server.kill();
+        None
+    });
+    // It is today's config that is served, and whoever watches learns at once that nothing can be changed.
+    wait_for("the node to be ready", || site.get("/readyz").filter(|(status, _)| *status == 200));
+    let alerts = || site.json(&["status", "--json"])["alerts"].clone();
+    let told = wait_for("the alert", || Some(alerts()).filter(|told| !told.as_array().unwrap().is_empty()));
+    assert_eq!(told.as_array().unwrap().len(), 1, "{told}");
+    assert_eq!(told[0]["alert"], "cannot-record", "{told}");
+    let message = told[0]["message"].as_str().unwrap();
+    assert!(message.contains("nothing changes") && message.contains("next entry"), "{message}");
+    server.kill();
+
+    // A new config needs an entry, so the one from before is served, and nobody is sent to look for errors in it.
+    site.write_config(&PLAIN.replace("\"5s\"", "\"2s\""));
     let mut server = site.spawn(&[]);
     server.wait_answering();
     assert_eq!(site.a("shop.example.net."), address("127.0.2.1"));
+    let (_, said) = wait_for("the node not to be ready", || {
+        site.get("/readyz").filter(|(status, _)| *status == 503)
+    });
+    assert!(
+        said.contains("the ledger cannot be written") && !said.contains("has errors"),
+        "{said}"
+    );
+    wait_for("both alerts", || {
+        let told = alerts().to_string();
+        (told.contains("cannot-record") && told.contains("config-rejected")).then_some(())
+    });
+    std::fs::remove_file(data.join("ballast")).unwrap();
+    site.cli_code(0, &["reload", "--reason", "room again"]);
+    wait_for("the node to be ready", || site.get("/readyz").filter(|(status, _)| *status == 200));
+    assert!(alerts().as_array().unwrap().is_empty(), "{}", alerts());
 }
 
 #[test]

@@ -54,7 +54,7 @@ pub(super) fn not_ready(view: &Published) -> Option<String> {
     match &*view.serving {
         Serving::Current => view.alerts.get(&refused).map(|alert| alert.message.clone()),
         Serving::LastGood { errors } => Some(format!(
-            "the last accepted config is served, because today's has errors; mend it and reload: {}",
+            "the last accepted config is served instead of today's; mend what is wrong and reload: {}",
             errors.join("; ")
         )),
         Serving::AnswerOnly { why } => Some(format!("answering only, no change is taken: {why}")),

@@ -53,7 +53,7 @@ fn with_secrets(config: &Config, serving: &Serving, cookies: Option<CookieSecret
             rate_limit: service.rate_limit.clone(),
             not_ready: match serving {
                 Serving::AnswerOnly { .. } => Some("answer-only: roles as last published, changes are refused".to_owned()),
-                Serving::LastGood { .. } => Some("last-good: today's config has errors, the last accepted one is served".to_owned()),
+                Serving::LastGood { .. } => Some("last-good: the last accepted config is served instead of today's".to_owned()),
                 Serving::Current => None,
             },
         },

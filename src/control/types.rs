@@ -40,7 +40,7 @@ pub struct Published {
 pub enum Serving {
     /// Today's config.
     Current,
-    /// The last accepted config, because today's has these errors.
+    /// The last accepted config, because today's has these errors, or could not be recorded.
     LastGood {
         /// The errors, as printed.
         errors: Vec<String>,

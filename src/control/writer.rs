@@ -119,6 +119,8 @@ pub struct Parts {
     pub serving: Serving,
     /// Hashes of the replayed entries that carry a request id.
     pub hashes: BTreeMap<Seq, Hash>,
+    /// Why the start could not be recorded, if it could not.
+    pub unrecorded: Option<String>,
 }
 
 /// The writer.
@@ -153,6 +155,8 @@ pub(super) struct Writer {
     pub(super) health_unseen: bool,
     /// Hashes of the entries that answered a request with an id, so that a repeated request gets the same receipt.
     pub(super) hashes: BTreeMap<Seq, Hash>,
+    /// Why the start could not be recorded; told once.
+    unrecorded: Option<String>,
 }
 
 impl Writer {
@@ -185,6 +189,7 @@ impl Writer {
             health_shown_at: now.mono,
             health_unseen: false,
             hashes: parts.hashes,
+            unrecorded: parts.unrecorded,
         }
     }
 
@@ -238,6 +243,8 @@ impl Writer {
         };
         self.node_alert(AlertKind::ConfigRejected, rejected);
         self.node_alert(AlertKind::AnswerOnly, answer_only);
+        let unrecorded = self.unrecorded.take();
+        self.node_alert(AlertKind::CannotRecord, unrecorded);
         self.touch(names.iter());
         self.settle(&names, now);
     }

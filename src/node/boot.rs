@@ -35,6 +35,8 @@ pub(super) struct Boot {
     pub appender: Option<Appender>,
     pub ledger: LedgerReader,
     pub serving: Serving,
+    /// Why the start could not be recorded, if it could not.
+    pub unrecorded: Option<String>,
     /// The files of the config, for `reload-on-change`.
     pub files: Vec<PathBuf>,
 }
@@ -95,7 +97,7 @@ pub(super) fn boot(options: &ServeOptions, clock: &Clock) -> anyhow::Result<Boot
         );
     }
     let offers = offers(options, today, &data_dir, &roles.state)?;
-    let offer = record_first(&mut store, &mut roles, offers, now)?;
+    let (offer, unrecorded) = record_first(&mut store, &mut roles, offers, now)?;
     let health = restore_health(&data_dir, &offer.loaded.config, now);
     let ledger = store.reader();
     let files = offer.loaded.files.iter().map(|(path, _)| path.clone()).collect();
@@ -114,6 +116,7 @@ pub(super) fn boot(options: &ServeOptions, clock: &Clock) -> anyhow::Result<Boot
         appender: Some(appender),
         ledger,
         serving: offer.serving,
+        unrecorded,
         files,
     })
 }
@@ -226,18 +229,25 @@ fn load_last_good(data_dir: &Path) -> Result<Loaded, String> {
         .map_err(|findings| findings.first().map_or_else(|| "it has errors".to_owned(), ToString::to_string))
 }
 
-/// Records the start and what the first possible offer needs; gives the offer that is served.
+/// Records the start and what the first possible offer needs; gives the offer that is served, and why its start could not be
+/// recorded, if it could not.
 ///
 /// # Errors
 /// When no offer can be served without an entry and none can be recorded.
-fn record_first(store: &mut FileStore, roles: &mut Roles, offers: Vec<Offer>, now: Now) -> anyhow::Result<Offer> {
+fn record_first(store: &mut FileStore, roles: &mut Roles, offers: Vec<Offer>, now: Now) -> anyhow::Result<(Offer, Option<String>)> {
     let mut failure = None;
     for mut offer in offers {
+        if let (Some(error), Serving::LastGood { errors }) = (&failure, &mut offer.serving) {
+            errors.push(format!(
+                "today's config needs new entries, and the ledger cannot be written: {}",
+                chain(error)
+            ));
+        }
         let drafts = start_drafts(&mut offer, &roles.state);
         // Without new names or a new config only the start itself goes unrecorded.
         let needs_entry = drafts.len() > 1;
         match record(store, roles, drafts, now) {
-            Ok(()) => return Ok(offer),
+            Ok(()) => return Ok((offer, None)),
             Err(error) if needs_entry => {
                 tracing::error!(
                     "the ledger cannot be written, so a config that needs new entries cannot be served: {}",
@@ -246,11 +256,11 @@ fn record_first(store: &mut FileStore, roles: &mut Roles, offers: Vec<Offer>, no
                 failure = Some(error);
             }
             Err(error) => {
-                tracing::error!(
-                    "the ledger cannot be written; answering goes on, changes will be refused: {}",
-                    chain(&error)
-                );
-                return Ok(offer);
+                let why = chain(&error);
+                tracing::error!("the ledger cannot be written; answering goes on, changes will be refused: {why}");
+                let unrecorded =
+                    format!("the ledger cannot be written, so nothing changes; this is over with the next entry that is recorded: {why}");
+                return Ok((offer, Some(unrecorded)));
             }
         }
     }
@@ -351,6 +361,7 @@ fn answer_only(options: &ServeOptions, today: Result<Loaded, Vec<Diagnostic>>, d
         serving: Serving::AnswerOnly {
             why: "it was started with --answer-only".to_owned(),
         },
+        unrecorded: None,
         files,
     })
 }

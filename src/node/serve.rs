@@ -88,6 +88,7 @@ pub async fn serve_until(options: ServeOptions, ready: impl FnOnce()) -> anyhow:
         metrics,
         serving: boot.serving,
         hashes: boot.hashes,
+        unrecorded: boot.unrecorded,
         outline,
     };
     let handle = control::start(parts, around, inbox);
