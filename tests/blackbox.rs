@@ -383,6 +383,40 @@ fn a_corrupt_ledger_ends_with_1_and_answer_only_still_answers() {
 }
 
 #[test]
+fn answer_only_serves_a_config_that_fits_the_roles() {
+    let site = Site::new(PLAIN);
+    let server = site.serve();
+    switch(&site, "fra");
+    wait_for("the last accepted copy", || {
+        site.data().join("last-good/manifest.json").exists().then_some(())
+    });
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.wait_end(), Some(0));
+    std::fs::write(pointsman::store::ledger_path(&site.data()), "no entry\n").unwrap();
+    // A new name is answered as a new name would be.
+    let cart = PLAIN
+        .replace("app.shop", "app.cart")
+        .replace("shop.", "cart.")
+        .replace("127.0.1.1", "127.0.3.1");
+    site.write_config(&format!("{PLAIN}{cart}"));
+    let mut server = site.spawn(&["--answer-only"]);
+    server.wait_answering();
+    assert_eq!(site.a("shop.example.net."), ["127.0.2.1".parse::<IpAddr>().unwrap()]);
+    assert_eq!(site.a("cart.example.net."), ["127.0.3.1".parse::<IpAddr>().unwrap()]);
+    server.kill();
+    // The active region is gone from today's config: the last accepted one has what it answered.
+    site.write_config(
+        &PLAIN
+            .replace(r#"["iad", "fra"]"#, r#"["iad"]"#)
+            .replace("fra = [\"127.0.2.1\"]\n", ""),
+    );
+    let mut server = site.spawn(&["--answer-only"]);
+    server.wait_answering();
+    assert_eq!(site.a("shop.example.net."), ["127.0.2.1".parse::<IpAddr>().unwrap()]);
+    assert!(site.log().contains("fra is active for shop.example.net."), "{}", site.log());
+}
+
+#[test]
 fn a_second_instance_is_noticed() {
     let site = Site::new(PLAIN);
     let _server = site.serve();

@@ -332,20 +332,12 @@ fn restore_health(data_dir: &Path, config: &Config, now: Now) -> Book {
 /// The last published roles, without the ledger; every change will be refused.
 fn answer_only(options: &ServeOptions, today: Result<Loaded, Vec<Diagnostic>>, data_dir: &Path, clock: &Clock) -> anyhow::Result<Boot> {
     let now = clock.now();
-    let loaded = match today {
-        Ok(loaded) => loaded,
-        Err(_) => load_last_good(data_dir).map_err(|reason| {
-            anyhow::anyhow!(
-                "{} cannot be served and the last accepted config neither: {reason}",
-                options.config.display()
-            )
-        })?,
-    };
     let saved = store::read_roles(data_dir).with_context(|| format!("reading the last published roles in {}", data_dir.display()))?;
     let mut state = restore_roles(&saved, now).map_err(|error| anyhow::anyhow!("the last published roles cannot be read: {error}"))?;
+    let (loaded, drafts) = fitting(options, today, data_dir, &state)?;
     // Names without a role yet are answered as a new name would be; nothing of it is recorded.
-    for draft in role::reconcile(&state, &loaded.config.fleet).unwrap_or_default() {
-        state.apply(state.seq(), now, &draft);
+    for draft in drafts {
+        state.apply(state.seq().next(), now, &draft);
     }
     let health = restore_health(data_dir, &loaded.config, now);
     let files = loaded.files.iter().map(|(path, _)| path.clone()).collect();
@@ -364,4 +356,35 @@ fn answer_only(options: &ServeOptions, today: Result<Loaded, Vec<Diagnostic>>, d
         unrecorded: None,
         files,
     })
+}
+
+/// The config to answer from without the ledger, and what is new in it: today's, else the last accepted one, if they fit the roles. A
+/// name whose active region is no longer configured would have nothing to answer.
+fn fitting(
+    options: &ServeOptions,
+    today: Result<Loaded, Vec<Diagnostic>>,
+    data_dir: &Path,
+    state: &State,
+) -> anyhow::Result<(Loaded, Vec<Draft>)> {
+    let today = match today {
+        Ok(loaded) => match role::reconcile(state, &loaded.config.fleet) {
+            Ok(drafts) => return Ok((loaded, drafts)),
+            Err(conflicts) => {
+                tracing::error!("the config contradicts the last published roles");
+                print_findings(&control::placed(&loaded.config, &loaded.places, conflicts));
+                Some(loaded)
+            }
+        },
+        Err(_) => None,
+    };
+    let last_good = load_last_good(data_dir).map(|loaded| (role::reconcile(state, &loaded.config.fleet), loaded));
+    match (last_good, today) {
+        (Ok((Ok(drafts), loaded)), _) => Ok((loaded, drafts)),
+        // Neither fits: most names can be answered all the same.
+        (_, Some(loaded)) | (Ok((Err(_), loaded)), None) => Ok((loaded, Vec::new())),
+        (Err(reason), None) => bail!(
+            "{} cannot be served and the last accepted config neither: {reason}",
+            options.config.display()
+        ),
+    }
 }
