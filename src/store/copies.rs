@@ -8,8 +8,9 @@ use super::file::sync_dir;
 use crate::health::Saved;
 use crate::ledger::Hash;
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Size at which the health log is rotated; one older one is kept.
@@ -52,7 +53,9 @@ pub(super) fn write_last_good(data_dir: &Path, files: &[(PathBuf, Vec<u8>)], sha
         return Ok(());
     }
     remove_dir(&new)?;
-    fs::create_dir_all(&new).map_err(StoreError::io("create", &new))?;
+    // Configs may hold secrets, such as a probe's `Authorization`: their copies are for the server's own user.
+    let make = fs::DirBuilder::new().recursive(true).mode(0o700).create(&new);
+    make.map_err(StoreError::io("create", &new))?;
     for (number, (_, octets)) in files.iter().enumerate() {
         write_durable(&new.join(number.to_string()), octets)?;
     }
@@ -153,10 +156,11 @@ pub fn read_roles(data_dir: &Path) -> Result<Vec<u8>, StoreError> {
     fs::read(&path).map_err(StoreError::io("read", &path))
 }
 
-/// Writes a new file and makes it durable.
+/// Writes a file for the server's own user and makes it durable.
 fn write_durable(path: &Path, octets: &[u8]) -> Result<(), StoreError> {
     let write = || -> std::io::Result<()> {
-        let mut file = File::create(path)?;
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
         file.write_all(octets)?;
         file.sync_all()
     };

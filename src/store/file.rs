@@ -18,7 +18,7 @@ use crate::model::Seq;
 use std::error::Error;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -279,7 +279,9 @@ fn make_dir(data_dir: &Path) -> Result<(), StoreError> {
     if data_dir.is_dir() {
         return Ok(());
     }
-    std::fs::create_dir_all(data_dir).map_err(StoreError::data_dir("create", data_dir))?;
+    // For the server's own user: copies of configs and keys stand in it.
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir);
+    made.map_err(StoreError::data_dir("create", data_dir))?;
     match data_dir.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent),
         _ => Ok(()),

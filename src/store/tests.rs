@@ -268,6 +268,21 @@ fn a_torn_last_line_that_cannot_be_kept_stays_and_nothing_is_recorded_until_it_i
 }
 
 #[test]
+fn copies_of_the_config_are_for_the_servers_own_user() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = dir.path().join("data");
+    drop(FileStore::open(&data_dir, "now", &mut |_| ()).unwrap());
+    let files = [(PathBuf::from("c.toml"), b"Authorization = \"Bearer x\"".to_vec())];
+    super::copies::write_last_good(&data_dir, &files, &sha256_of_files(&files)).unwrap();
+    for path in ["", "last-good", "last-good/0", "last-good/manifest.json"] {
+        let path = data_dir.join(path);
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{} {mode:o}", path.display());
+    }
+}
+
+#[test]
 fn a_corrupt_ledger_is_named_and_never_touched() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _) = open(dir.path());
