@@ -1,5 +1,6 @@
 //! Who is at the other end: what a connection knows of its peer, and what that peer may do.
 
+use crate::ledger::Hash;
 use crate::model::Actor;
 
 /// What a connection knows of its peer, before any header was read.
@@ -30,12 +31,29 @@ pub(super) struct Caller {
     actor: Actor,
     /// Whether it may change things.
     may_change: bool,
+    /// The hash of the token that it came with.
+    token: Option<Hash>,
 }
 
 impl Caller {
     /// A caller.
     pub fn new(actor: Actor, may_change: bool) -> Caller {
-        Caller { actor, may_change }
+        Caller {
+            actor,
+            may_change,
+            token: None,
+        }
+    }
+
+    /// With the hash of its token.
+    pub fn with_token(mut self, token: &str) -> Caller {
+        self.token = Some(Hash::of(token.as_bytes()));
+        self
+    }
+
+    /// The hash of the token that it came with.
+    pub fn token(&self) -> Option<Hash> {
+        self.token
     }
 
     /// For the record.

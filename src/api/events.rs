@@ -5,10 +5,13 @@
 //! before the connection are not repeated: numbers begin anew with each start of the node.
 
 use super::Api;
+use super::caller::Caller;
 use super::error::ApiError;
 use super::listen::stopped;
+use super::tokens::Tokens;
 use crate::control::Event;
-use axum::extract::State;
+use crate::ledger::Hash;
+use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use axum::response::sse::{self, KeepAlive, Sse};
 use futures_util::stream::{self, Stream};
@@ -18,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::Interval;
 
 /// Most clients at a time.
 pub(super) const CLIENTS_MAX: usize = 64;
@@ -30,12 +34,19 @@ struct Follower {
     stopping: watch::Receiver<bool>,
     /// Whether the first comment is out.
     greeted: bool,
+    /// The token that the client came with: whoever loses it hears no more.
+    token: Option<(Arc<Tokens>, Hash)>,
+    /// When the token is looked at again.
+    look: Interval,
     /// Given back when the client goes.
     _permit: OwnedSemaphorePermit,
 }
 
 /// `GET /v1/events`.
-pub(super) async fn events(State(api): State<Arc<Api>>) -> Result<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>, ApiError> {
+pub(super) async fn events(
+    State(api): State<Arc<Api>>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>, ApiError> {
     let permit = api.event_clients.clone().try_acquire_owned().map_err(|_| {
         let message = format!("{CLIENTS_MAX} clients follow the events already; end one, or read /v1/ledger");
         ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-clients", message)
@@ -44,6 +55,8 @@ pub(super) async fn events(State(api): State<Arc<Api>>) -> Result<Sse<impl Strea
         events: api.handle.events(),
         stopping: api.stopping.subscribe(),
         greeted: false,
+        token: api.tokens.clone().zip(caller.token()),
+        look: tokio::time::interval(HEARTBEAT),
         _permit: permit,
     };
     let stream = stream::unfold(follower, |mut follower| async move {
@@ -54,16 +67,23 @@ pub(super) async fn events(State(api): State<Arc<Api>>) -> Result<Sse<impl Strea
 }
 
 impl Follower {
-    /// The next event; none when the server stops.
+    /// The next event; none when the server stops, or the client may not read any more.
     async fn next(&mut self) -> Option<sse::Event> {
         if !self.greeted {
             // Something at once: proxies and clients see that the stream is open, and nothing after this is lost.
             self.greeted = true;
             return Some(sse::Event::default().comment("events from now on"));
         }
-        let received = tokio::select! {
-            received = self.events.recv() => received,
-            () = stopped(&mut self.stopping) => return None,
+        let received = loop {
+            tokio::select! {
+                received = self.events.recv() => break received,
+                () = stopped(&mut self.stopping) => return None,
+                _ = self.look.tick() => {
+                    if let Some((tokens, hash)) = &self.token && !tokens.may_read(*hash).await {
+                        return None;
+                    }
+                }
+            }
         };
         match received {
             Ok(event) => Some(show(&event)),
@@ -121,6 +141,8 @@ mod tests {
             events,
             stopping,
             greeted: true,
+            token: None,
+            look: tokio::time::interval(HEARTBEAT),
             _permit: permit,
         };
         let mut seen = Vec::new();
@@ -139,5 +161,34 @@ mod tests {
             "{text}"
         );
         assert!(text.contains(r#""missed":3"#), "{text}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_loses_the_token_hears_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tokens.toml");
+        let entry = |name: &str, token: &str| {
+            let hash = Hash::of(token.as_bytes());
+            format!("[[token]]\nname = {name:?}\nrole = \"viewer\"\nsha256 = \"{hash}\"\n")
+        };
+        std::fs::write(&path, entry("ada", "one") + &entry("bob", "two")).unwrap();
+        let tokens = Arc::new(Tokens::open(&path).await.unwrap());
+        let (sender, events) = broadcast::channel(2);
+        let (_stop, stopping) = watch::channel(false);
+        let mut follower = Follower {
+            events,
+            stopping,
+            greeted: true,
+            token: Some((tokens, Hash::of(b"one"))),
+            look: tokio::time::interval(HEARTBEAT),
+            _permit: Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap(),
+        };
+        sender.send(event(1)).unwrap();
+        assert!(follower.next().await.is_some());
+        let silent = tokio::time::timeout(HEARTBEAT * 3, follower.next()).await;
+        assert!(silent.is_err(), "the token is good, and nothing happens");
+        std::fs::write(&path, entry("bob", "two")).unwrap();
+        let ended = tokio::time::timeout(HEARTBEAT * 2, follower.next()).await;
+        assert!(ended.is_ok_and(|event| event.is_none()));
     }
 }

@@ -144,7 +144,7 @@ async fn identify(api: &Api, peer: &Peer, head: &Parts) -> Result<Caller, ApiErr
                 "this token is a feeder's: it may post to its own feeds and nothing else",
             ))
         }
-        Some((name, may)) => Ok(Caller::new(Actor::Token { name }, may == May::Change)),
+        Some((name, may)) => Ok(Caller::new(Actor::Token { name }, may == May::Change).with_token(token)),
         None => Err(unauthorized(
             "the token is not in the server's token-file: check it, or have it added",
         )),

@@ -59,7 +59,7 @@ pub(crate) struct Api {
     /// Where TCP is served.
     listen: SocketAddr,
     /// Who may come in over TCP; none: everybody, as nobody in particular.
-    tokens: Option<tokens::Tokens>,
+    tokens: Option<Arc<tokens::Tokens>>,
     /// Our certificate: its names are known hosts over TLS.
     certificates: Option<Arc<crate::tls::Certificates>>,
     /// Places for followers of the events.
@@ -125,7 +125,7 @@ pub async fn start(handle: Handle) -> Result<Running, StartError> {
     let published = handle.published();
     let (node, config) = (published.config.node.name.clone(), &published.config.api);
     let tokens = match &config.token_file {
-        Some(path) => Some(tokens::Tokens::open(path).await?),
+        Some(path) => Some(Arc::new(tokens::Tokens::open(path).await?)),
         None => None,
     };
     let (acceptor, certificates) = match &config.tls {

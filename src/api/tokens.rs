@@ -102,9 +102,18 @@ impl Tokens {
 
     /// The name that a token belongs to, and what it may.
     pub async fn find(&self, token: &str) -> Option<(String, May)> {
+        self.find_hash(Hash::of(token.as_bytes())).await
+    }
+
+    /// Whether the token with this hash may read still.
+    pub async fn may_read(&self, hash: Hash) -> bool {
+        matches!(self.find_hash(hash).await, Some((_, May::Read | May::Change)))
+    }
+
+    /// As [`Tokens::find`], by the token's hash.
+    async fn find_hash(&self, hash: Hash) -> Option<(String, May)> {
         self.refresh().await;
         let known = self.known.load();
-        let hash = Hash::of(token.as_bytes());
         let mut found = u64::MAX;
         for (index, one) in (0u64..).zip(&known.tokens) {
             found.conditional_assign(&index, one.sha256.octets().ct_eq(hash.octets()));
