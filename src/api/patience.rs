@@ -1,4 +1,5 @@
-//! A stream whose peer must take what is sent: a write that makes no progress for [`WRITE_PATIENCE`] ends the connection.
+//! A stream whose peer must take what is sent: one that lets writes wait and takes less than [`TAKEN_LEAST`] octets in
+//! [`WRITE_PATIENCE`] ends the connection, so that nobody keeps a large response in memory by taking an octet now and then.
 //!
 //! Reads need no such limit here: heads and bodies have their own, and a follower of the events says nothing for hours.
 
@@ -10,16 +11,20 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
-/// Longest time without progress of a write.
+/// The time in which a peer that lets writes wait must take [`TAKEN_LEAST`].
 const WRITE_PATIENCE: Duration = Duration::from_secs(30);
+/// Some 9 kB/s: no line that an operator works over is slower.
+const TAKEN_LEAST: usize = 256 * 1024;
 
 /// A stream with that limit.
 pub(super) struct Patient<S> {
     stream: S,
-    /// Longest time without progress of a write.
+    /// The time in which the peer must take the least.
     patience: Duration,
-    /// Runs while a write waits.
+    /// Runs from a write that has to wait until everything is written, and anew each time the least was taken.
     stalled: Option<Pin<Box<Sleep>>>,
+    /// Octets taken meanwhile.
+    taken: usize,
 }
 
 impl<S> Patient<S> {
@@ -34,14 +39,36 @@ impl<S> Patient<S> {
             stream,
             patience,
             stalled: None,
+            taken: 0,
         }
+    }
+
+    /// Counts what a write took.
+    fn count(&mut self, result: Poll<Result<usize>>, context: &mut Context<'_>) -> Poll<Result<usize>> {
+        if let Poll::Ready(Ok(octets)) = result {
+            self.taken = self.taken.saturating_add(octets);
+            if self.taken >= TAKEN_LEAST {
+                self.stalled = None;
+            }
+        }
+        self.limit(result, context)
+    }
+
+    /// Ends the count: everything is written.
+    fn rest<T>(&mut self, result: Poll<Result<T>>, context: &mut Context<'_>) -> Poll<Result<T>> {
+        if result.is_ready() {
+            self.stalled = None;
+        }
+        self.limit(result, context)
     }
 
     /// Passes a result on, or ends the wait when it was too long.
     fn limit<T>(&mut self, result: Poll<Result<T>>, context: &mut Context<'_>) -> Poll<Result<T>> {
         if result.is_ready() {
-            self.stalled = None;
             return result;
+        }
+        if self.stalled.is_none() {
+            self.taken = 0;
         }
         let patience = self.patience;
         let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
@@ -59,12 +86,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, octets: &[u8]) -> Poll<Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write(context, octets);
-        self.limit(result, context)
+        self.count(result, context)
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, parts: &[IoSlice<'_>]) -> Poll<Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write_vectored(context, parts);
-        self.limit(result, context)
+        self.count(result, context)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -73,12 +100,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
         let result = Pin::new(&mut self.stream).poll_flush(context);
-        self.limit(result, context)
+        self.rest(result, context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
         let result = Pin::new(&mut self.stream).poll_shutdown(context);
-        self.limit(result, context)
+        self.rest(result, context)
     }
 }
 
@@ -100,5 +127,22 @@ mod tests {
         let _theirs = reader.await.unwrap();
         let error = patient.write_all(&[0; 64]).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_takes_an_octet_now_and_then_is_given_up() {
+        let (ours, mut theirs) = tokio::io::duplex(16);
+        let mut patient = Patient::new(ours);
+        tokio::spawn(async move {
+            let mut now_and_then = tokio::time::interval(WRITE_PATIENCE / 2);
+            loop {
+                now_and_then.tick().await;
+                if theirs.read_u8().await.is_err() {
+                    return;
+                }
+            }
+        });
+        let written = tokio::time::timeout(WRITE_PATIENCE * 3, patient.write_all(&[0; 64])).await;
+        assert_eq!(written.unwrap().unwrap_err().kind(), ErrorKind::TimedOut);
     }
 }

@@ -6,20 +6,26 @@ use super::view;
 use crate::control::Published;
 use crate::model::{Name, Seq, SteeredName};
 use axum::Json;
+use axum::body::{Body, Bytes};
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use futures_util::stream;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use std::convert::Infallible;
 use std::error::Error;
 use std::ops::Bound;
 use std::sync::Arc;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// Most items on a page; a larger `limit` is cut to this.
 pub(super) const LIMIT_MAX: usize = 1000;
 /// Most octets of ledger entries in one answer, but for a single one that is larger.
 const LEDGER_OCTETS_MAX: usize = 8 << 20;
+/// Octets of a large body handed out at a time.
+const PIECE_OCTETS: usize = 64 * 1024;
 /// Items on a page when the client names no limit.
 pub(super) const LIMIT: usize = 100;
 
@@ -183,7 +189,6 @@ pub(super) async fn ledger(State(api): State<Arc<Api>>, query: Result<Query<Page
     let permit = permit.map_err(|_| ApiError::unavailable("the server is stopping"))?;
     let reader = api.handle.ledger().clone();
     let body = aside(move || {
-        let _permit = permit;
         let read = reader.page(after, page.limit(), LEDGER_OCTETS_MAX).map_err(|error| {
             let cause = error.source().map_or(String::new(), |cause| format!(": {cause}"));
             ApiError::internal(format!(
@@ -197,7 +202,23 @@ pub(super) async fn ledger(State(api): State<Arc<Api>>, query: Result<Query<Page
         Ok::<_, ApiError>(body.to_string())
     })
     .await??;
-    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
+    let head = [
+        (header::CONTENT_TYPE, "application/json".to_owned()),
+        (header::CONTENT_LENGTH, body.len().to_string()),
+    ];
+    Ok((head, held(body, permit)).into_response())
+}
+
+/// A body that keeps its reader's place until it was sent. It goes out in pieces of their own, so that the whole is not kept in
+/// memory, without a place, by the last one.
+fn held(text: String, permit: OwnedSemaphorePermit) -> Body {
+    let pieces = stream::unfold((text, 0, permit), |(text, at, permit)| async move {
+        let end = text.len().min(at + PIECE_OCTETS);
+        let piece = text.as_bytes().get(at..end).filter(|piece| !piece.is_empty())?;
+        let piece = Bytes::copy_from_slice(piece);
+        Some((Ok::<_, Infallible>(piece), (text, end, permit)))
+    });
+    Body::from_stream(pieces)
 }
 
 /// `GET /livez`: the process answers, and a restart would mend nothing.
@@ -228,4 +249,31 @@ pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Result<Response, Api
     let text = aside(move || handle.metrics()).await?;
     let text = text.map_err(|error| ApiError::internal(format!("the metrics cannot be written: {error}")))?;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt;
+    use tokio::sync::Semaphore;
+
+    #[tokio::test]
+    async fn a_body_keeps_its_readers_place_until_it_was_taken() {
+        let places = Arc::new(Semaphore::new(1));
+        let permit = places.clone().acquire_owned().await.unwrap();
+        let text = "x".repeat(PIECE_OCTETS * 3 + 1);
+        let mut body = held(text.clone(), permit);
+        let mut taken = String::new();
+        for _ in 0..4 {
+            assert_eq!(places.available_permits(), 0, "after {} octets", taken.len());
+            let piece = body.frame().await.unwrap().unwrap().into_data().unwrap();
+            assert!(piece.len() <= PIECE_OCTETS);
+            taken.push_str(std::str::from_utf8(&piece).unwrap());
+        }
+        assert!(body.frame().await.is_none());
+        assert_eq!((taken == text, places.available_permits()), (true, 1));
+        let permit = places.clone().acquire_owned().await.unwrap();
+        drop(held(text, permit));
+        assert_eq!(places.available_permits(), 1, "a client that goes gives it back");
+    }
 }
