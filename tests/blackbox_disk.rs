@@ -240,6 +240,36 @@ fn files_that_change_are_reloaded_when_they_are_quiet() {
 }
 
 #[test]
+fn a_folder_that_cannot_be_followed_is_told_and_the_others_are_followed() {
+    let site = Site::new(PLAIN);
+    let folder = site.path("zones");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::rename(site.path("example.net.zone"), folder.join("example.net.zone")).unwrap();
+    let text = std::fs::read_to_string(site.config()).unwrap();
+    let text = text.replace("\"example.net.zone\"", "\"zones/example.net.zone\"");
+    let text = text.replace("data-dir = \"data\"", "data-dir = \"data\"\nreload-on-change = true");
+    std::fs::write(site.config(), &text).unwrap();
+    let server = site.serve();
+    wait_for("the last accepted copy", || {
+        site.data().join("last-good/manifest.json").exists().then_some(())
+    });
+    server.kill();
+    // Without its folder the zone comes from the last accepted copy.
+    std::fs::remove_dir_all(&folder).unwrap();
+    let mut server = site.spawn(&[]);
+    server.wait_answering();
+    wait_for("the error", || {
+        let log = site.log();
+        log.lines()
+            .any(|line| line.contains("ERROR") && line.contains("not noticed"))
+            .then_some(())
+    });
+    site.write_zone(&support::ZONE.replace("192.0.2.53", "192.0.2.99"));
+    std::fs::write(site.config(), text.replace("zones/example", "example")).unwrap();
+    site.wait_a("ns1.example.net.", &["192.0.2.99"]);
+}
+
+#[test]
 fn a_reload_that_empties_too_much_is_refused_unless_forced() {
     let site = Site::new(PLAIN);
     let many: String = (0..40).map(|n| format!("h{n} IN A 192.0.2.{n}\n")).collect();

@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 /// Most outcomes that wait for the writer; the probes wait when it is full.
 const OUTCOMES_MAX: usize = 4096;
@@ -93,11 +94,7 @@ pub async fn serve_until(options: ServeOptions, ready: impl FnOnce()) -> anyhow:
     };
     let handle = control::start(parts, around, inbox);
     let api = api::start(handle.clone()).await.context("starting the API")?;
-    let watch = boot
-        .config
-        .node
-        .reload_on_change
-        .then(|| tokio::spawn(watcher::run(boot.files, handle.clone())));
+    let watch = config.node.reload_on_change.then(|| follow_files(boot.files, handle.clone()));
 
     notify_systemd(&[sd_notify::NotifyState::Ready]);
     ready();
@@ -111,6 +108,15 @@ pub async fn serve_until(options: ServeOptions, ready: impl FnOnce()) -> anyhow:
     server.stop().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Reloads when files change; the log says when that is not to be had.
+fn follow_files(files: Vec<PathBuf>, handle: Handle) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        if let Err(error) = watcher::run(files, handle).await {
+            tracing::error!("reload-on-change does not work, reload by hand: {error}");
+        }
+    })
 }
 
 /// Tells the log where DNS is answered.

@@ -17,7 +17,7 @@ pub const QUIET: Duration = Duration::from_secs(2);
 /// Watches the files until the task is dropped. `files` are absolute or relative to the working folder.
 ///
 /// # Errors
-/// When the system's watch cannot be set up.
+/// When the system's watch cannot be set up at all; a folder that cannot be watched is told in the log.
 pub async fn run(files: Vec<PathBuf>, handle: Handle) -> Result<(), notify::Error> {
     let (sender, mut changed) = mpsc::channel::<()>(1);
     let names: BTreeSet<PathBuf> = files.iter().filter_map(|file| std::path::absolute(file).ok()).collect();
@@ -31,7 +31,10 @@ pub async fn run(files: Vec<PathBuf>, handle: Handle) -> Result<(), notify::Erro
     })?;
     let folders: BTreeSet<&Path> = names.iter().filter_map(|file| file.parent()).collect();
     for folder in folders {
-        watcher.watch(folder, RecursiveMode::NonRecursive)?;
+        // One folder that is gone must not keep the others from being followed.
+        if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
+            tracing::error!(folder = %folder.display(), "changes of files there are not noticed, reload by hand: {error}");
+        }
     }
     while changed.recv().await.is_some() {
         // Further changes start the wait anew.
