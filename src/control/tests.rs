@@ -177,6 +177,7 @@ fn make(config: &str, files: &[(&str, &str)]) -> Made {
     let (outcomes, _) = mpsc::channel(1);
     let ledger = store.reader();
     let parts = Parts {
+        unrecorded: None,
         prober: Prober::start(outcomes, clock.origin()),
         clock,
         config,
