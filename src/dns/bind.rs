@@ -1,6 +1,6 @@
 //! Binding: the addresses checked and taken, before anything is answered.
 
-use super::encrypted::Encrypted;
+use super::encrypted::{Encrypted, HTTPS_CONNECTIONS_MAX, TLS_CONNECTIONS_MAX};
 use super::stats::Stats;
 use super::stream::{self, Room};
 use super::{Running, lane};
@@ -222,15 +222,21 @@ pub(super) fn quic_socket(asked: SocketAddr) -> Result<(SocketAddr, Socket), Bin
     Ok((local_address(&socket).unwrap_or(asked), socket))
 }
 
-/// How many connections there may be, if `wanted` are: the ledger, the probes and the API need descriptors too, so half of
-/// them stay theirs. The process' limit is raised as far as it may raise it itself.
+/// How many connections there may be over one transport, if `wanted` are: the ledger, the probes and the API need descriptors too,
+/// so half of them stay theirs, and the transports share the other half as they share what is wanted.
 pub(super) fn connections_max(wanted: usize) -> usize {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
-        return wanted;
-    };
-    let raised = setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_or(soft, |()| hard);
-    wanted.min(usize::try_from(raised / 2).unwrap_or(wanted))
+    use nix::sys::resource::{Resource, getrlimit};
+    let all = TCP_CONNECTIONS_MAX + TLS_CONNECTIONS_MAX + HTTPS_CONNECTIONS_MAX;
+    match getrlimit(Resource::RLIMIT_NOFILE) {
+        Ok((soft, _)) => share(wanted, all, soft / 2),
+        Err(_) => wanted,
+    }
+}
+
+/// What `wanted` of `all` gets of so many descriptors.
+fn share(wanted: usize, all: usize, descriptors: u64) -> usize {
+    let part = u128::from(descriptors) * wanted as u128 / all as u128;
+    wanted.min(usize::try_from(part).unwrap_or(wanted))
 }
 
 /// A bound UDP socket. V6ONLY, so that `[::]` and `0.0.0.0` are two sockets that know their own family.
@@ -309,4 +315,18 @@ fn error(address: SocketAddr, transport: Transport, source: io::Error) -> BindEr
 /// Whether an address means every address of its family.
 pub(super) fn is_wildcard(address: &SocketAddr) -> bool {
     address.ip().is_unspecified()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_transports_together_take_half_of_the_descriptors() {
+        let all = [TCP_CONNECTIONS_MAX, TLS_CONNECTIONS_MAX, HTTPS_CONNECTIONS_MAX];
+        let places = |descriptors: u64| -> usize { all.iter().map(|wanted| share(*wanted, all.iter().sum(), descriptors / 2)).sum() };
+        assert!(places(4_096) <= 2_048 && places(4_096) > 2_000);
+        assert!(places(20_000) <= 10_000);
+        assert_eq!(places(1 << 20), all.iter().sum::<usize>(), "more than wanted is of no use");
+    }
 }

@@ -22,9 +22,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Connections at once over TLS, where there are descriptors for as many. A session costs some 20 KiB.
-const TLS_CONNECTIONS_MAX: usize = 4_000;
+pub(super) const TLS_CONNECTIONS_MAX: usize = 4_000;
 /// The same over HTTPS.
-const HTTPS_CONNECTIONS_MAX: usize = 2_000;
+pub(super) const HTTPS_CONNECTIONS_MAX: usize = 2_000;
 /// The same over QUIC, which takes no descriptors.
 const QUIC_CONNECTIONS_MAX: usize = 4_000;
 
