@@ -452,7 +452,7 @@ fn policy_has_its_evidence(app: &AppSpec, findings: &mut Findings<'_>) {
             failover.span,
             "`failover = \"follow\"` needs a probe that says which region is active",
         );
-        note.hint("an http probe with `role`, or a postgres probe");
+        note.hint("an http probe with `role`, a postgres probe, or a feed with `role`");
     }
 }
 

@@ -262,7 +262,7 @@ impl Book {
         };
         let (verdict, mut voice) = (cell.verdict, cell.voice);
         let mut discard = cell::discard(spec, outcome, verdict, false);
-        if discard != Some(Discard::Late) && !spec.monitoring_only {
+        if discard != Some(Discard::Late) && !spec.monitoring_only && !spec.is_hearsay() {
             let cut = outcome.result.as_ref().is_err_and(|failure| failure.reason.is_cut());
             let poll = Arc::make_mut(&mut self.poll);
             voice = poll.hear(&outcome.target.region, voice, verdict, cut, outcome.at.min(now.mono));

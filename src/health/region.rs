@@ -205,7 +205,7 @@ impl RegionBook {
         if counting {
             let last = cell.last.as_ref();
             self.status.evidence_at = self.status.evidence_at.max(last.map(|last| last.at));
-            let passed = last.filter(|last| last.result.is_ok());
+            let passed = last.filter(|last| last.result.is_ok() && app.shows_reach(target.probe));
             self.status.passed_at = self.status.passed_at.max(passed.map(|last| last.at));
         }
         let touched = Arc::clone(&cell.target);
@@ -223,6 +223,15 @@ impl RegionBook {
             self.status.reason = self.reason(app);
         }
         Some(touched)
+    }
+
+    /// What was saved says that it is unhealthy, and nothing of whether the prober was cut off then: as if it had been cut off until
+    /// now, so that a policy waits for a word of the region that it would move to (law 8).
+    pub fn doubt(&mut self, app: &App, now: Mono) {
+        let mut counting = app.probes.iter().filter(|spec| !spec.monitoring_only);
+        if self.status.health == RegionHealth::Unhealthy && counting.any(|spec| !spec.is_hearsay()) {
+            self.status.cut_since = Some(now);
+        }
     }
 
     /// Takes in the addresses of a host name; gives the cells that went.

@@ -6,10 +6,11 @@
 //! their `since` being the start of this process.
 
 use super::cell::Cell;
-use super::{Book, Change, Run};
+use super::{AppBook, Book, Change, Run};
 use crate::model::{AppId, Endpoint, Failure, Mono, Now, Observed, ProbeSpec, ProbeTarget, RegionId, Verdict, Wall};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Everything worth keeping over a restart.
@@ -92,6 +93,13 @@ impl Book {
             };
             if self.cell(&target).is_some_and(|cell| cell.last.is_none()) {
                 self.touch(&target, now.mono, &mut changes, |cell, spec| restore_cell(cell, spec, one, now));
+            }
+        }
+        for id in self.apps.keys().cloned().collect::<Vec<_>>() {
+            let Some(book) = self.apps.get_mut(&id) else { continue };
+            let AppBook { app, regions } = Arc::make_mut(book);
+            for (_, region) in regions {
+                Arc::make_mut(region).doubt(app, now.mono);
             }
         }
         changes

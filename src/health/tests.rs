@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+mod hearsay;
 mod truth;
 
 /// A probe with the thresholds 3 and 2, stale after 30 s.

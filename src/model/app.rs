@@ -44,6 +44,13 @@ pub struct App {
 }
 
 impl App {
+    /// Whether a pass of a probe shows that this node reaches the region: not that of a feed, unless feeds are all there is.
+    pub fn shows_reach(&self, probe: usize) -> bool {
+        let mut counting = self.probes.iter().filter(|spec| !spec.monitoring_only);
+        let is_hearsay = self.probes.get(probe).is_some_and(ProbeSpec::is_hearsay);
+        !is_hearsay || counting.all(ProbeSpec::is_hearsay)
+    }
+
     /// Whether any probe says what role the application itself has, so that `target-writable` is a gate.
     pub fn has_role_probe(&self) -> bool {
         self.probes.iter().any(ProbeSpec::reports_role)

@@ -58,10 +58,17 @@ impl ProbeSpec {
         }
     }
 
-    /// Whether its outcomes say what role the application has there.
+    /// Whether its outcomes say what role the application has there. A feed may say it without being asked for it, see
+    /// [`ProbeSpec::is_hearsay`]; it then counts where it does.
     pub fn reports_role(&self) -> bool {
         // A database says by itself whether it can be written to.
         self.role.is_some() || matches!(self.kind, ProbeKind::Postgres(_) | ProbeKind::Mysql(_))
+    }
+
+    /// Whether it hears of the application from somebody else: a feed measures nothing, so it says nothing of whether this node
+    /// reaches anybody.
+    pub fn is_hearsay(&self) -> bool {
+        matches!(self.kind, ProbeKind::Feed(_))
     }
 
     /// Whether anything looks at the body of the answer.

@@ -84,7 +84,7 @@ pub(super) struct Feed {
 /// Where the content comes from.
 enum From {
     /// A file, and its stamp when it was read last.
-    File(PathBuf, Option<SystemTime>),
+    File(PathBuf, Option<(SystemTime, Instant)>),
     /// What was posted under an id.
     Posted(String, watch::Receiver<Option<Posted>>),
 }
@@ -161,13 +161,25 @@ impl Feed {
                 let shown = path.display().to_string();
                 let lost = |error: std::io::Error| failure(FailReason::Internal, format!("{shown} cannot be read: {error}"));
                 let (content, modified) = read(path).await.map_err(lost)?;
-                *seen = Some(modified);
+                let since = match seen {
+                    Some((stamp, since)) if *stamp == modified => *since,
+                    _ => Instant::now(),
+                };
+                *seen = Some((modified, since));
                 if content.len() > FEED_OCTETS_MAX {
                     let message = format!("{shown} is larger than {FEED_OCTETS_MAX} octets");
                     return Err(failure(FailReason::Internal, message));
                 }
-                // A time in the future is a clock that was set: as fresh as can be.
-                Ok((content, modified.elapsed().unwrap_or_default()))
+                // A time ahead of the clock is a clock that was set. The stamp is then no measure; how long it has been seen here is.
+                let ahead = modified.duration_since(std::time::SystemTime::now()).unwrap_or_default();
+                if ahead > self.max_age {
+                    let message = format!(
+                        "{shown} is dated {} ahead of this node's clock",
+                        show_duration(Duration::from_secs(ahead.as_secs()))
+                    );
+                    return Err(failure(FailReason::Internal, message));
+                }
+                Ok((content, modified.elapsed().unwrap_or_default().max(since.elapsed())))
             }
             From::Posted(id, follow) => match &*follow.borrow_and_update() {
                 Some(posted) => Ok((posted.content.to_vec(), posted.at.elapsed())),
@@ -190,7 +202,7 @@ impl Feed {
             From::File(path, seen) => loop {
                 tokio::time::sleep(LOOK_EVERY).await;
                 let now = modified(path).await;
-                if now.is_some() && now != *seen {
+                if now.is_some() && now != seen.map(|(stamp, _)| stamp) {
                     return;
                 }
             },
@@ -227,4 +239,45 @@ async fn read(path: &Path) -> std::io::Result<(Vec<u8>, SystemTime)> {
 /// When a file was written; none when it is not there.
 async fn modified(path: &Path) -> Option<SystemTime> {
     tokio::fs::metadata(path).await.ok()?.modified().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{AppId, Endpoint, RegionId};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_time_stamp_ahead_of_the_clock_keeps_nothing_fresh() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("iad.json");
+        std::fs::write(&path, r#"{"healthy": true}"#).unwrap();
+        let dated = |ahead: Duration| {
+            let file = std::fs::File::options().write(true).open(&path).unwrap();
+            file.set_modified(SystemTime::now() + ahead).unwrap();
+        };
+        let max_age = Duration::from_secs(60);
+        let target = ProbeTarget {
+            app: AppId::new("shop"),
+            region: RegionId::new("iad"),
+            endpoint: Endpoint::Address([192, 0, 2, 1].into()),
+            address: [192, 0, 2, 1].into(),
+            probe: 0,
+        };
+        let source = FeedSource::File(path.clone());
+        let mut feed = Feed::new(&FeedProbe { source, max_age }, false, &target, &Feeds::default());
+        dated(Duration::from_secs(3600));
+        let failure = feed.latest().await.unwrap_err();
+        assert!(
+            failure.reason == FailReason::Internal && failure.message.contains("ahead of"),
+            "{failure:?}"
+        );
+        // A little ahead is a clock that differs a little: fresh, and older from then on.
+        dated(Duration::from_secs(50));
+        assert!(feed.latest().await.unwrap().1 < max_age);
+        tokio::time::advance(max_age * 2).await;
+        assert!(
+            feed.latest().await.unwrap().1 >= max_age * 2,
+            "the same stamp has been seen for two minutes"
+        );
+    }
 }

@@ -100,6 +100,13 @@ pub(super) fn policy_passes(state: &State, steered: &SteeredName, to: &RegionId,
     !words.is_empty() && words.iter().all(|word| word.pass || word.gate == Gate::Cooldown)
 }
 
+/// Whether any region's application says a role at present.
+pub fn says_roles(steered: &SteeredName, health: &dyn HealthSource) -> bool {
+    let status = |region: &RegionId| health.region(&steered.app.id, region);
+    let mut regions = steered.order.iter();
+    regions.any(|region| status(region).is_some_and(|status| status.observed != Observed::None))
+}
+
 /// When the cooldown after the last move of a name is over; none: it never moved.
 pub fn cooldown_over_at(known: &NameState, cooldown: Duration) -> Option<Mono> {
     known.moved_at.map(|moved| moved.plus(cooldown))
@@ -251,9 +258,10 @@ impl Case<'_> {
         }
     }
 
-    /// `target-writable`: the application there says it is active; asked only where a probe reports it.
+    /// `target-writable`: the application there says it is active; asked only where a probe reports it, or a feed of any of its
+    /// regions says it unasked.
     fn target_writable(&self) -> Result<String, String> {
-        if !self.steered.app.has_role_probe() {
+        if !self.steered.app.has_role_probe() && !says_roles(self.steered, self.health) {
             return Ok("no probe reports the application's own role".to_owned());
         }
         let to = self.to;

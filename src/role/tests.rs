@@ -86,6 +86,24 @@ fn what_is_asked_in_any_case_is_recorded_in_lower_case_with_the_reason_trimmed()
     assert_eq!(drafts[0].body.moves()[0].name.to_string(), "shop.example.net.");
 }
 
+/// A feed may say the role without being asked for it; who says that it is passive is not moved to.
+#[test]
+fn a_role_that_is_said_unasked_closes_the_gate() {
+    let app = app("shop", &["iad", "fra"]);
+    let (fleet, mut health) = (fleet(vec![app.clone()]), Health::default());
+    health.set(&app, "fra", RegionHealth::Healthy, start());
+    assert!(handle(&state(&fleet), &fleet, &health, start(), &request("a", "fra")).is_ok());
+    for (said, passes) in [(Observed::Passive, false), (Observed::Active, true)] {
+        let fra = health.regions.get_mut(&(app.id.clone(), RegionId::new("fra"))).unwrap();
+        fra.observed = said;
+        let judged = handle(&state(&fleet), &fleet, &health, start(), &request("a", "fra"));
+        assert_eq!(judged.is_ok(), passes, "{said:?}: {judged:?}");
+        let steered = fleet.names.values().next().unwrap();
+        let target = policy_target(&state(&fleet), steered, &health, start());
+        assert_eq!(target.is_some(), passes, "{said:?}");
+    }
+}
+
 #[test]
 fn receipts_are_remembered_up_to_their_bound() {
     let mut state = State::new();

@@ -131,7 +131,7 @@ impl ProbeEntry {
 
     /// Whether it says what role the application has; a probe that could not be read may have done so.
     pub(super) fn may_report_role(&self) -> bool {
-        self.spec(Path::new("")).is_none_or(|spec| spec.reports_role())
+        self.spec(Path::new("")).is_none_or(|spec| spec.reports_role() || spec.is_hearsay())
     }
 
     /// The probe with its defaults and with paths relative to `folder`.
