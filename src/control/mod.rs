@@ -214,7 +214,7 @@ impl Handle {
         })
     }
 
-    /// Loads the config again and takes it, whole or not at all. One reload after the other, see [`turns`].
+    /// Loads the config again and takes it, whole or not at all. One reload after the other, see `turns`.
     ///
     /// # Errors
     /// See [`SubmitError`]; nothing was changed then.
