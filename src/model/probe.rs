@@ -58,8 +58,7 @@ impl ProbeSpec {
         }
     }
 
-    /// Whether its outcomes say what role the application has there. A feed may say it without being asked for it, see
-    /// [`ProbeSpec::is_hearsay`]; it then counts where it does.
+    /// Whether its outcomes say what role the application has there. A feed may also say it without being asked for it.
     pub fn reports_role(&self) -> bool {
         // A database says by itself whether it can be written to.
         self.role.is_some() || matches!(self.kind, ProbeKind::Postgres(_) | ProbeKind::Mysql(_))

@@ -83,7 +83,7 @@ pub(super) struct Feed {
 
 /// Where the content comes from.
 enum From {
-    /// A file, and its stamp when it was read last.
+    /// A file, its stamp when it was read last, and since when that stamp has been seen.
     File(PathBuf, Option<(SystemTime, Instant)>),
     /// What was posted under an id.
     Posted(String, watch::Receiver<Option<Posted>>),
@@ -171,7 +171,7 @@ impl Feed {
                     return Err(failure(FailReason::Internal, message));
                 }
                 // A time ahead of the clock is a clock that was set. The stamp is then no measure; how long it has been seen here is.
-                let ahead = modified.duration_since(std::time::SystemTime::now()).unwrap_or_default();
+                let ahead = modified.duration_since(SystemTime::now()).unwrap_or_default();
                 if ahead > self.max_age {
                     let message = format!(
                         "{shown} is dated {} ahead of this node's clock",

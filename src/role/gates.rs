@@ -100,11 +100,13 @@ pub(super) fn policy_passes(state: &State, steered: &SteeredName, to: &RegionId,
     !words.is_empty() && words.iter().all(|word| word.pass || word.gate == Gate::Cooldown)
 }
 
-/// Whether any region's application says a role at present.
-pub fn says_roles(steered: &SteeredName, health: &dyn HealthSource) -> bool {
-    let status = |region: &RegionId| health.region(&steered.app.id, region);
-    let mut regions = steered.order.iter();
-    regions.any(|region| status(region).is_some_and(|status| status.observed != Observed::None))
+/// Whether the application's own role is known: a probe reports it, or a feed of any region says it unasked at present.
+pub fn is_role_known(steered: &SteeredName, health: &dyn HealthSource) -> bool {
+    let says = |region: &RegionId| {
+        let status = health.region(&steered.app.id, region);
+        status.is_some_and(|status| status.observed != Observed::None)
+    };
+    steered.app.has_role_probe() || steered.order.iter().any(says)
 }
 
 /// When the cooldown after the last move of a name is over; none: it never moved.
@@ -258,10 +260,9 @@ impl Case<'_> {
         }
     }
 
-    /// `target-writable`: the application there says it is active; asked only where a probe reports it, or a feed of any of its
-    /// regions says it unasked.
+    /// `target-writable`: the application there says it is active; asked only where its role is known.
     fn target_writable(&self) -> Result<String, String> {
-        if !self.steered.app.has_role_probe() && !says_roles(self.steered, self.health) {
+        if !is_role_known(self.steered, self.health) {
             return Ok("no probe reports the application's own role".to_owned());
         }
         let to = self.to;

@@ -31,7 +31,7 @@ pub(crate) mod fixture;
 mod tests;
 
 pub use command::{Command, Denied, Judged, Refusal, Request, handle, judge, no_such_name};
-pub use gates::{candidate, candidates, cooldown_over_at, evidence, gates, move_kind, policy_target, says_roles};
+pub use gates::{candidate, candidates, cooldown_over_at, evidence, gates, is_role_known, move_kind, policy_target};
 pub use nearest::nearest;
 pub use receipts::{RECEIPTS_MAX, Used};
 pub use reconcile::{Conflict, reconcile, reconcile_from};

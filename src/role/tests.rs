@@ -101,6 +101,17 @@ fn a_role_that_is_said_unasked_closes_the_gate() {
         let steered = fleet.names.values().next().unwrap();
         let target = policy_target(&state(&fleet), steered, &health, start());
         assert_eq!(target.is_some(), passes, "{said:?}");
+        let evacuate = Request {
+            command: Command::Evacuate {
+                region: RegionId::new("iad"),
+                leave: Default::default(),
+                overrides: Default::default(),
+            },
+            ..request("b", "fra")
+        };
+        let drafts = handle(&state(&fleet), &fleet, &health, start(), &evacuate).unwrap();
+        let warned = warnings(&drafts[0].body, &fleet, &health, start());
+        assert_eq!(warned.is_empty(), passes, "{said:?}: {warned:?}");
     }
 }
 

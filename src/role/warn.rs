@@ -3,7 +3,7 @@
 //! `evacuate` does not ask `target-writable`: on the night when a region goes, that gate would hold back exactly then. So its
 //! receipt, and its dry run, say which applications are not active where the names go.
 
-use super::gates::show_age;
+use super::gates::{is_role_known, show_age};
 use crate::model::{AppId, Body, Diagnostic, Fleet, HealthSource, Name, Now, Observed, RegionId};
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ pub fn warnings(body: &Body, fleet: &Fleet, health: &dyn HealthSource, now: Now)
     let mut away: BTreeMap<(&AppId, &RegionId), Vec<&Name>> = BTreeMap::new();
     let mut configs = fleet.finder(moves.len());
     for change in moves {
-        if let Some(steered) = configs.find(&change.name).filter(|steered| steered.app.has_role_probe()) {
+        if let Some(steered) = configs.find(&change.name).filter(|steered| is_role_known(steered, health)) {
             away.entry((&steered.app.id, &change.to)).or_default().push(&change.name);
         }
     }

@@ -8,7 +8,7 @@ use super::decide::{Family, verdict};
 use crate::model::{
     Decision, Failover, HealthSource, Now, Observed, RegionHealth, RegionId, RegionStatus, SteeredName, Verdict, show_duration,
 };
-use crate::role::{State, candidates, policy_target, says_roles};
+use crate::role::{State, candidates, is_role_known, policy_target};
 use serde::{Serialize, Serializer};
 use std::fmt;
 use std::time::Duration;
@@ -198,7 +198,7 @@ fn proposal_alert(steered: &SteeredName, state: &State) -> Option<Alert> {
 
 /// What the application says, against what was decided.
 fn observed_alerts(steered: &SteeredName, health: &dyn HealthSource, decision: &Decision, active: Option<&RegionStatus>) -> Vec<Alert> {
-    if !steered.app.has_role_probe() && !says_roles(steered, health) {
+    if !is_role_known(steered, health) {
         return Vec::new();
     }
     let status = |region: &RegionId| health.region(&steered.app.id, region);
