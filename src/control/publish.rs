@@ -105,20 +105,19 @@ impl Publisher {
     pub fn prepare(&self, names: &[Name], fleet: &Fleet, state: &State, health: &Book, now: Now) -> Prepared {
         let (mut configs, mut states) = (fleet.finder(names.len()), state.finder(names.len()));
         let mut present = self.finder(names.len());
-        let mut changed = Vec::new();
-        let decided: Vec<Arc<Decision>> = names
-            .iter()
-            .filter_map(|name| configs.find(name))
-            .map(|steered| steering::decide_known(steered, states.find(&steered.name), state, health, now))
-            .filter_map(|decision| {
-                let before = present.find(&decision.name).filter(|present| present.is_told_as(&decision));
-                let is_news = before.is_none();
-                let differs = before.is_none_or(|present| **present != decision);
-                differs.then(|| (Arc::new(decision), is_news))
-            })
-            .inspect(|(decision, is_news)| changed.extend(is_news.then(|| decision.clone())))
-            .map(|(decision, _)| decision)
-            .collect();
+        let (mut decided, mut changed) = (Vec::new(), Vec::new());
+        for steered in names.iter().filter_map(|name| configs.find(name)) {
+            let decision = steering::decide_known(steered, states.find(&steered.name), state, health, now);
+            let present = present.find(&decision.name);
+            if present.is_some_and(|present| **present == decision) {
+                continue;
+            }
+            let decision = Arc::new(decision);
+            if !present.is_some_and(|present| present.is_told_as(&decision)) {
+                changed.push(decision.clone());
+            }
+            decided.push(decision);
+        }
         let (mut answers, mut decisions) = (self.answers.clone(), self.decisions.clone());
         if !decided.is_empty() {
             answers = Arc::new(answers.decided(&decided));
