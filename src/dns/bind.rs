@@ -1,6 +1,6 @@
 //! Binding: the addresses checked and taken, before anything is answered.
 
-use super::encrypted::{Encrypted, HTTPS_CONNECTIONS_MAX, TLS_CONNECTIONS_MAX};
+use super::encrypted::Encrypted;
 use super::stats::Stats;
 use super::stream::{self, Room};
 use super::{Running, lane};
@@ -25,6 +25,12 @@ const TCP_BACKLOG: i32 = 1024;
 const TCP_SEND_BUFFER_OCTETS: usize = 128 * 1024;
 /// TCP connections at once, where there are descriptors for as many.
 const TCP_CONNECTIONS_MAX: usize = 10_000;
+/// The same over TLS. A session costs some 20 KiB.
+pub(super) const TLS_CONNECTIONS_MAX: usize = 4_000;
+/// The same over HTTPS.
+pub(super) const HTTPS_CONNECTIONS_MAX: usize = 2_000;
+/// The same over QUIC, which takes no descriptors.
+pub(super) const QUIC_CONNECTIONS_MAX: usize = 4_000;
 /// Tries to find a port that is free for UDP and TCP alike, when any will do.
 const PORT_TRIES: usize = 50;
 

@@ -3,7 +3,7 @@
 //! TLS has lanes as TCP has, apart from them. QUIC and HTTPS run on a tokio runtime of their own, so that neither the API nor
 //! the writer nor any other transport waits behind a flood of handshakes. All show the same certificate, which follows its files.
 
-use super::bind::{self, BindError, connections_max};
+use super::bind::{self, BindError, HTTPS_CONNECTIONS_MAX, QUIC_CONNECTIONS_MAX, TLS_CONNECTIONS_MAX, connections_max};
 use super::clerk::Clerk;
 use super::https::{self, Https};
 use super::quic::{self, Quic};
@@ -20,13 +20,6 @@ use socket2::Socket;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-
-/// Connections at once over TLS, where there are descriptors for as many. A session costs some 20 KiB.
-pub(super) const TLS_CONNECTIONS_MAX: usize = 4_000;
-/// The same over HTTPS.
-pub(super) const HTTPS_CONNECTIONS_MAX: usize = 2_000;
-/// The same over QUIC, which takes no descriptors.
-const QUIC_CONNECTIONS_MAX: usize = 4_000;
 
 /// Sockets that are taken; nothing is answered yet.
 #[derive(Debug)]
@@ -122,11 +115,9 @@ impl Encrypted {
             return Ok(());
         }
         let config = quic::server_config(self.server_config(&[b"doq"])?)?;
-        let quic_room = Room::new(QUIC_CONNECTIONS_MAX);
         let quic = Arc::new(Quic {
             clerk: Clerk::new(source.clone(), stats.lane(Transport::Quic), Transport::Quic),
-            sitting: Sitting::new(quic_room.clone()),
-            room: quic_room,
+            sitting: Sitting::new(Room::new(QUIC_CONNECTIONS_MAX)),
         });
         for (_, socket) in self.quic.drain(..) {
             quic::start(socket.into(), config.clone(), quic.clone(), runtime.stopping())?;

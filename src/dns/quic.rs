@@ -16,7 +16,6 @@ use super::clerk::Clerk;
 use super::lane::QUERY_OCTETS_MAX;
 use super::sitting::{Place, Sitter, Sitting};
 use super::stats::Counted;
-use super::stream::Room;
 use crate::answer::DropReason;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Connection, Endpoint, EndpointConfig, IdleTimeout, Incoming, RecvStream, SendStream, ServerConfig, TransportConfig, VarInt};
@@ -61,8 +60,8 @@ pub(super) fn server_config(tls: rustls::ServerConfig) -> io::Result<ServerConfi
     transport.datagram_receive_buffer_size(None);
     let mut config = ServerConfig::with_crypto(Arc::new(crypto));
     config.transport_config(Arc::new(transport));
-    // Who was asked of whom (`allow-query`) is settled by the address that the handshake proved: queries from another one,
-    // which nobody has proved, are not taken, and no client of ours needs to change its address in mid-connection.
+    // Whom `allow-query` admits is settled by the address that the handshake proved: from another one, which nobody has proved,
+    // no query is taken. A resolver that changes its address connects again.
     config.migration(false);
     config.max_incoming(INCOMING_MAX.0);
     config.incoming_buffer_size(INCOMING_MAX.1);
@@ -75,8 +74,6 @@ pub(super) struct Quic {
     /// Who answers.
     pub(super) clerk: Clerk,
     /// The places.
-    pub(super) room: Arc<Room>,
-    /// Who sits on them.
     pub(super) sitting: Arc<Sitting>,
 }
 
@@ -98,13 +95,13 @@ async fn accept(endpoint: Endpoint, quic: Arc<Quic>, mut stopping: watch::Receiv
             incoming = endpoint.accept() => incoming,
         };
         let Some(incoming) = incoming else { break };
-        let must_prove = quic.room.is_crowded() || quic.room.is_busy(incoming.remote_address().ip());
-        if must_prove && !incoming.remote_address_validated() && incoming.may_retry() {
+        let client = incoming.remote_address().ip();
+        if quic.sitting.must_prove(client) && !incoming.remote_address_validated() && incoming.may_retry() {
             // Fails only where it may not be asked.
             let _ = incoming.retry();
             continue;
         }
-        match quic.sitting.take(incoming.remote_address().ip()) {
+        match quic.sitting.take(client) {
             Ok(place) => drop(tokio::spawn(sit(incoming, place, quic.clone()))),
             Err(_) => {
                 quic.clerk.stats.dropped(Counted::TcpFull);

@@ -98,6 +98,11 @@ impl Sitting {
         })
     }
 
+    /// Whether a client has to prove its address before it gets a place: they run short, or many of its network's are taken.
+    pub(super) fn must_prove(&self, client: IpAddr) -> bool {
+        self.room.is_crowded() || self.room.is_busy(client)
+    }
+
     /// Has those leave that have been silent longest; whether there were any.
     fn make_room(&self) -> bool {
         let mut sitters = lock(&self.sitters);
@@ -170,6 +175,23 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_has_many_places_proves_the_address_and_nobody_else_until_they_run_short() {
+        let sitting = Sitting::new(Room::new(640));
+        let (many, other) = (IpAddr::from([127, 1, 1, 1]), IpAddr::from([127, 2, 2, 2]));
+        let mut places: Vec<Place> = (0..9).map(|_| sitting.take(many).unwrap()).collect();
+        assert!(!sitting.must_prove(many));
+        places.push(sitting.take(many).unwrap()); // an eighth of its eighth
+        assert!(sitting.must_prove(many) && !sitting.must_prove(other));
+        for n in 0..470_u16 {
+            let [high, low] = n.to_be_bytes();
+            places.push(sitting.take(IpAddr::from([10, low, high, 1])).unwrap());
+        }
+        assert!(sitting.must_prove(other), "three quarters are taken");
+        drop(places);
+        assert!(!sitting.must_prove(many));
+    }
 
     #[test]
     fn who_has_been_silent_longest_leaves_and_who_asks_stays() {

@@ -67,6 +67,20 @@ pub(super) struct Https {
     pub(super) tls: TlsAcceptor,
 }
 
+/// What is known of a connection while it lasts.
+#[derive(Clone)]
+struct Guest {
+    sitter: Arc<Sitter>,
+    under_way: Arc<UnderWay>,
+}
+
+impl Guest {
+    /// Whether it has asked for nothing, or left an answer lying, for too long.
+    fn is_silent(&self) -> bool {
+        self.sitter.silence() >= IDLE_TIME_MAX || self.under_way.oldest() >= ANSWER_TIME_MAX
+    }
+}
+
 /// Takes connections until told to stop.
 pub(super) async fn accept(listener: TcpListener, https: Arc<Https>, stopping: watch::Receiver<bool>) {
     let mut stop = stopping.clone();
@@ -113,7 +127,10 @@ async fn serve(stream: TcpStream, peer: SocketAddr, sitter: Arc<Sitter>, https: 
         Err(_) => return https.clerk.stats.dropped(Counted::TcpTimeout),
     };
     sitter.note();
-    let under_way = Arc::new(UnderWay::default());
+    let guest = Guest {
+        sitter,
+        under_way: Arc::default(),
+    };
     if is_http2(&stream) {
         let mut http2 = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
         http2
@@ -121,32 +138,18 @@ async fn serve(stream: TcpStream, peer: SocketAddr, sitter: Arc<Sitter>, https: 
             .max_concurrent_streams(STREAMS_MAX)
             .max_header_list_size(HEAD_OCTETS_MAX as u32)
             .max_send_buf_size(SEND_OCTETS_MAX);
-        let service = service(https.clone(), (sitter.clone(), under_way.clone()), peer, local);
+        let service = service(https.clone(), guest.clone(), peer, local);
         let connection = http2.serve_connection(TokioIo::new(stream), service);
-        watch_over(
-            connection,
-            |connection| connection.graceful_shutdown(),
-            (&sitter, &under_way),
-            &https,
-            stopping,
-        )
-        .await;
+        watch_over(connection, |connection| connection.graceful_shutdown(), &guest, &https, stopping).await;
     } else {
         let mut http1 = hyper::server::conn::http1::Builder::new();
         http1
             .timer(TokioTimer::new())
             .header_read_timeout(IDLE_TIME_MAX)
             .max_buf_size(HEAD_OCTETS_MAX);
-        let service = service(https.clone(), (sitter.clone(), under_way.clone()), peer, local);
+        let service = service(https.clone(), guest.clone(), peer, local);
         let connection = http1.serve_connection(TokioIo::new(stream), service);
-        watch_over(
-            connection,
-            |connection| connection.graceful_shutdown(),
-            (&sitter, &under_way),
-            &https,
-            stopping,
-        )
-        .await;
+        watch_over(connection, |connection| connection.graceful_shutdown(), &guest, &https, stopping).await;
     }
 }
 
@@ -158,7 +161,7 @@ fn is_http2(stream: &TlsStream<TcpStream>) -> bool {
 /// The service of a connection.
 fn service(
     https: Arc<Https>,
-    (sitter, under_way): (Arc<Sitter>, Arc<UnderWay>),
+    guest: Guest,
     peer: SocketAddr,
     local: Option<IpAddr>,
 ) -> impl hyper::service::Service<
@@ -168,8 +171,8 @@ fn service(
     Future = impl Future<Output = Result<hyper::Response<Answer>, std::convert::Infallible>> + Send + 'static,
 > {
     service_fn(move |request| {
-        sitter.note();
-        let (https, ticket) = (https.clone(), under_way.begin());
+        guest.sitter.note();
+        let (https, ticket) = (https.clone(), guest.under_way.begin());
         async move {
             let response = exchange::exchange(&https.clerk, &https.path, request, peer, local).await;
             Ok(response.map(|answer| Answer { answer, _ticket: ticket }))
@@ -181,7 +184,7 @@ fn service(
 async fn watch_over<C, E>(
     connection: C,
     mut tell_to_go: impl FnMut(Pin<&mut C>),
-    (sitter, under_way): (&Sitter, &UnderWay),
+    guest: &Guest,
     https: &Https,
     mut stopping: watch::Receiver<bool>,
 ) where
@@ -191,7 +194,7 @@ async fn watch_over<C, E>(
     let is_silent = async {
         loop {
             tokio::time::sleep(LOOK_INTERVAL).await;
-            if sitter.silence() >= IDLE_TIME_MAX || under_way.oldest() >= ANSWER_TIME_MAX {
+            if guest.is_silent() {
                 return;
             }
         }
