@@ -9,7 +9,7 @@ use socket2::{Domain, Socket, Type};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
-use support::{PATIENCE, PLAIN, Site, query, try_ask, wait_for};
+use support::{PATIENCE, PLAIN, Site, query, resident, try_ask, wait_for};
 
 /// Longest time until a client that makes the server wait is cut, with what a busy machine adds.
 const CUT_TIME_MAX: Duration = Duration::from_secs(12);
@@ -48,23 +48,6 @@ fn is_ended(read: std::io::Result<usize>) -> bool {
         Ok(octets) => octets == 0,
         Err(error) => matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe),
     }
-}
-
-/// Resident memory of a process, octets.
-fn memory(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
-}
-
-/// A drop counter, as a scrape gives it.
-fn dropped(site: &Site, reason: &str) -> u64 {
-    let (_, text) = site.get("/metrics").unwrap();
-    let label = format!("reason=\"{reason}\"");
-    let line = text
-        .lines()
-        .find(|line| line.starts_with("pointsman_dns_drops_total") && line.contains(&label));
-    line.map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
 }
 
 #[test]
@@ -231,8 +214,8 @@ fn slow_clients_are_cut_and_udp_feels_nothing() {
     }
     assert!(is_ended(silent.read(&mut [0])));
     assert!(begin.elapsed() > Duration::from_secs(3), "a slow client has a chance");
-    assert!(dropped(&site, "tcp-timeout") >= 3);
-    assert!(memory(server.child.id()) < 100 << 20);
+    assert!(site.dropped("tcp-timeout") >= 3);
+    assert!(resident(server.child.id()) < 100 << 20);
 }
 
 #[test]
@@ -243,7 +226,7 @@ fn a_flood_of_connections_leaves_room_for_others() {
     let many = usize::try_from(hard / 2).unwrap().min(10_000);
     let site = Site::new(PLAIN);
     let server = site.serve();
-    let before = memory(server.child.id());
+    let before = resident(server.child.id());
 
     // From one address: an eighth of the places.
     let from = |address: Ipv4Addr| {
@@ -254,7 +237,7 @@ fn a_flood_of_connections_leaves_room_for_others() {
     };
     let mut flood: Vec<TcpStream> = (0..many / 8 + 50).filter_map(|_| from(Ipv4Addr::new(127, 0, 9, 9)).ok()).collect();
     wait_for("the client's share to be used up", || {
-        (dropped(&site, "tcp-full") >= 50).then_some(())
+        (site.dropped("tcp-full") >= 50).then_some(())
     });
     // From everywhere: all places, and then the idle ones go.
     for n in 0..many {
@@ -272,7 +255,7 @@ fn a_flood_of_connections_leaves_room_for_others() {
         }
     }
     flood.truncate(flood.len().saturating_sub(20));
-    let grown = memory(server.child.id()).saturating_sub(before);
+    let grown = resident(server.child.id()).saturating_sub(before);
     assert!(grown < 64 << 20, "{} connections cost {grown} octets", flood.len());
     // Another client is served, at the latest when idle ones have made room.
     wait_for("another client to be served", || {

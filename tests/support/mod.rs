@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub mod secure;
+
 use hickory_proto::op::{Edns, Message, Query};
 use hickory_proto::rr::{DNSClass, Name, RecordType};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -296,6 +298,15 @@ impl Site {
         try_ask(self.dns, name, kind).unwrap_or_else(|| panic!("no answer for {name} {kind}; log: {}", self.log()))
     }
 
+    /// A drop counter of DNS, as a scrape gives it.
+    pub fn dropped(&self, reason: &str) -> u64 {
+        let (_, text) = self.get("/metrics").unwrap();
+        let label = format!("reason=\"{reason}\"");
+        let is_it = |line: &&str| line.starts_with("pointsman_dns_drops_total") && line.contains(&label);
+        let line = text.lines().find(is_it);
+        line.map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
+    }
+
     /// Waits until an A query gives exactly these addresses.
     pub fn wait_a(&self, name: &str, expected: &[&str]) {
         let expected: Vec<IpAddr> = expected.iter().map(|text| text.parse().unwrap()).collect();
@@ -395,4 +406,11 @@ pub fn http(server: SocketAddr, request: &str) -> Option<(u16, String)> {
 /// Whether a file exists and contains the text.
 pub fn file_contains(path: &Path, text: &str) -> bool {
     std::fs::read_to_string(path).is_ok_and(|content| content.contains(text))
+}
+
+/// Resident memory of a process, octets.
+pub fn resident(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
 }

@@ -1,0 +1,164 @@
+//! Encrypted DNS under attack from outside: handshakes that nobody goes on with, requests that are reset, answers that are not taken.
+
+mod support;
+
+use hickory_proto::rr::RecordType;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use socket2::{Domain, Socket, Type};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+use std::time::{Duration, Instant};
+use support::secure::Secure;
+use support::{PATIENCE, resident, try_ask, wait_for};
+
+/// A runtime for clients of HTTP/2.
+fn runtime() -> tokio::runtime::Runtime {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(1).enable_all().build().unwrap()
+}
+
+#[test]
+fn stalled_handshakes_are_cut_and_delay_nobody() {
+    let secure = Secure::new();
+    let _server = secure.site.serve();
+    let mut stalled: Vec<TcpStream> = (0..200)
+        .map(|n| TcpStream::connect(if n % 2 == 0 { secure.tls } else { secure.https }).unwrap())
+        .collect();
+    for stream in &mut stalled {
+        // The beginning of a handshake record, and nothing after it.
+        stream.write_all(&[0x16, 3, 1, 2, 0, 1]).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(12))).unwrap();
+    }
+    let begin = Instant::now();
+    assert_eq!(secure.curl(&secure.path(), &[]).0, 200);
+    assert!(try_ask(secure.site.dns, "shop.example.net.", RecordType::A).is_some());
+    assert!(begin.elapsed() < Duration::from_secs(4));
+    for stream in &mut stalled {
+        let mut rest = Vec::new();
+        // A reset is an end too; only a time-out is not.
+        if let Err(error) = stream.read_to_end(&mut rest) {
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+        }
+    }
+    // Rubbish instead of a handshake ends at once.
+    let mut rubbish = TcpStream::connect(secure.tls).unwrap();
+    rubbish.set_read_timeout(Some(Duration::from_secs(4))).unwrap();
+    rubbish.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    let mut rest = Vec::new();
+    let ended = rubbish.read_to_end(&mut rest);
+    assert!(ended.is_ok() || ended.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset));
+}
+
+/// Ten thousand clients on addresses of their own that begin a handshake and leave it; every limit is met, nobody else feels it.
+#[test]
+fn a_flood_of_handshakes_leaves_room_for_others() {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+    let many = usize::try_from(hard / 2).unwrap().min(10_000);
+    let secure = Secure::new();
+    let server = secure.site.serve();
+    let before = resident(server.child.id());
+    let mut flood = Vec::new();
+    for n in 0..many {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let from = SocketAddr::from(([127, 3, (n / 200) as u8, (n % 200) as u8 + 1], 0));
+        socket.bind(&from.into()).unwrap();
+        let to = if n % 2 == 0 { secure.tls } else { secure.https };
+        // A server that takes no more lets connections wait; that is an end of its flood too.
+        if socket.connect_timeout(&to.into(), PATIENCE).is_ok() {
+            let mut stream = TcpStream::from(socket);
+            let _ = stream.write_all(&[0x16, 3, 1, 2, 0, 1][..n % 7]);
+            flood.push(stream);
+        }
+        if n % 1000 == 0 {
+            assert!(try_ask(secure.site.dns, "shop.example.net.", RecordType::A).is_some());
+        }
+    }
+    let grown = resident(server.child.id()).saturating_sub(before);
+    assert!(grown < 160 << 20, "{} handshakes cost {grown} octets", flood.len());
+    assert!(secure.site.dropped("tcp-full") > 0, "the limits were met");
+    let begin = Instant::now();
+    wait_for("another client to be served over HTTPS", || secure.is_answered().then_some(()));
+    // Handshakes time out after five seconds; a newcomer need not wait for that.
+    assert!(begin.elapsed() < Duration::from_secs(3), "{:?}", begin.elapsed());
+    let kdig = || {
+        let port = secure.tls.port().to_string();
+        let words = [
+            "@127.0.0.1",
+            "-p",
+            &port,
+            "+tls",
+            "+timeout=2",
+            "+retry=0",
+            "shop.example.net.",
+            "A",
+        ];
+        let output = Command::new("kdig").args(words).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).contains("status: NOERROR").then_some(())
+    };
+    wait_for("another client to be served over TLS", kdig);
+    assert!(try_ask(secure.site.dns, "shop.example.net.", RecordType::A).is_some());
+    drop(flood);
+}
+
+/// Requests that are reset as soon as they are sent (CVE-2023-44487), by the hundred thousand on one connection.
+#[test]
+fn rapid_resets_end_their_connection_and_nobody_elses() {
+    let secure = Secure::new();
+    let server = secure.site.serve();
+    let before = resident(server.child.id());
+    let sent = runtime().block_on(async {
+        let mut client = secure.http2(h2::client::Builder::new()).await;
+        let uri = format!("https://localhost:{}{}", secure.https.port(), secure.path());
+        let mut sent = 0_u32;
+        while sent < 100_000 {
+            let Ok(ready) = client.ready().await else { break };
+            client = ready;
+            let request = http::Request::get(&uri).body(()).unwrap();
+            let Ok((response, _)) = client.send_request(request, true) else {
+                break;
+            };
+            drop(response); // which resets it
+            sent += 1;
+        }
+        sent
+    });
+    assert!(sent > 0 && sent < 100_000, "{sent} requests were reset, and still more are taken");
+    assert_eq!(secure.curl(&secure.path(), &[]).0, 200);
+    let grown = resident(server.child.id()).saturating_sub(before);
+    assert!(grown < 64 << 20, "{grown} octets");
+}
+
+/// An answer that is not taken (window 0) ends its connection, however busily the client asks for others.
+#[test]
+fn an_answer_that_is_not_taken_ends_its_connection() {
+    let secure = Secure::new();
+    let _server = secure.site.serve();
+    let uri = format!("https://localhost:{}{}", secure.https.port(), secure.path());
+    let took = runtime().block_on(async {
+        let mut no_window = h2::client::Builder::new();
+        no_window.initial_window_size(0);
+        let mut client = secure.http2(no_window).await;
+        let request = http::Request::get(&uri).body(()).unwrap();
+        let (untaken, _) = client.send_request(request, true).unwrap();
+        let untaken = untaken.await.unwrap();
+        let begin = Instant::now();
+        let mut second = tokio::time::interval(Duration::from_secs(1));
+        while begin.elapsed() < PATIENCE {
+            second.tick().await;
+            let Ok(ready) = client.ready().await else { break };
+            client = ready;
+            let request = http::Request::head(&uri).body(()).unwrap();
+            let Ok((response, _)) = client.send_request(request, true) else {
+                break;
+            };
+            if response.await.is_err() {
+                break;
+            }
+        }
+        drop(untaken);
+        begin.elapsed()
+    });
+    assert!(took > Duration::from_secs(5) && took < Duration::from_secs(20), "{took:?}");
+}
