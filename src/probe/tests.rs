@@ -190,6 +190,8 @@ async fn when_the_writer_is_behind_probes_wait_and_nothing_is_lost_or_piles_up()
     prober.configure(&fleet("shop", &addresses, vec![probe(1, FAST)]));
     // Nobody reads: three fill the channel, eight hold one each, and then all stands still.
     let mut tick = tokio::time::interval(Duration::from_millis(5));
+    // After a pause of the machine, missed ticks would come at once, and nobody else have a turn between them.
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while ran.begun.load(Ordering::SeqCst) < 11 {
         tick.tick().await;
     }
