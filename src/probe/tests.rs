@@ -190,8 +190,6 @@ async fn when_the_writer_is_behind_probes_wait_and_nothing_is_lost_or_piles_up()
     prober.configure(&fleet("shop", &addresses, vec![probe(1, FAST)]));
     // Nobody reads: three fill the channel, eight hold one each, and then all stands still.
     let mut tick = tokio::time::interval(Duration::from_millis(5));
-    // After a pause of the machine, missed ticks would come at once, and nobody else have a turn between them.
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while ran.begun.load(Ordering::SeqCst) < 11 {
         tick.tick().await;
     }
@@ -199,13 +197,16 @@ async fn when_the_writer_is_behind_probes_wait_and_nothing_is_lost_or_piles_up()
         tick.tick().await;
         assert_eq!(ran.begun.load(Ordering::SeqCst), 11);
     }
-    let mut last = HashMap::new();
-    for _ in 0..11 {
+    // Room that was promised to one may be filled a moment after that of another, so whoever is first again comes in between: at
+    // most as often as there is room.
+    let (mut last, mut read) = (HashMap::new(), 0);
+    while read < 11 || (last.len() < 8 && read < 11 + 3) {
         let outcome = next_outcome(&mut events).await;
         assert!(
             last.insert(outcome.target.clone(), outcome.at)
                 .is_none_or(|before| before < outcome.at)
         );
+        read += 1;
     }
     assert_eq!(last.len(), 8, "each was told");
 }
