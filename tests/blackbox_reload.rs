@@ -130,3 +130,17 @@ fn a_reload_against_the_roles_points_into_the_config() {
     // A name that goes altogether contradicts nothing.
     assert_eq!(refused["detail"]["conflicts"].as_array().unwrap().len(), 1);
 }
+
+/// On the night the config is broken, and the server is started by hand from its folder: once mended it is taken.
+#[test]
+fn a_config_named_in_another_way_is_the_same_config() {
+    let site = Site::new(PLAIN);
+    site.serve().kill();
+    site.write_config(&PLAIN.replace("cooldown", "cool-down"));
+    let relative = site.config().file_name().map(std::path::PathBuf::from).unwrap();
+    let mut server = site.spawn_config(&relative, &[]);
+    server.wait_answering();
+    site.write_config(PLAIN);
+    site.cli_code(0, &["reload", "--reason", "mended"]);
+    wait_for("today's config", || site.get("/readyz").filter(|(status, _)| *status == 200));
+}

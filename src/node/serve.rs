@@ -30,6 +30,15 @@ pub struct ServeOptions {
     pub answer_only: bool,
 }
 
+impl ServeOptions {
+    /// With the whole path of the config: the last accepted config remembers its paths, and however this one is named now, they are
+    /// to be the same.
+    fn absolute(self) -> anyhow::Result<ServeOptions> {
+        let config = std::path::absolute(&self.config).context("finding the folder of the config")?;
+        Ok(ServeOptions { config, ..self })
+    }
+}
+
 /// Serves until SIGTERM or SIGINT.
 ///
 /// # Errors
@@ -43,6 +52,7 @@ pub async fn serve(options: ServeOptions) -> anyhow::Result<()> {
 /// # Errors
 /// As [`serve`].
 pub async fn serve_until(options: ServeOptions, ready: impl FnOnce()) -> anyhow::Result<()> {
+    let options = options.absolute()?;
     // Before anybody asks how many there are.
     descriptors::raise();
     let clock = Arc::new(Clock::new());

@@ -202,10 +202,15 @@ impl Site {
 
     /// Starts the server without waiting for it.
     pub fn spawn(&self, arguments: &[&str]) -> Server<'_> {
+        self.spawn_config(&self.config(), arguments)
+    }
+
+    /// The same, with the config named in another way; relative to the site's folder.
+    pub fn spawn_config(&self, config: &Path, arguments: &[&str]) -> Server<'_> {
         let mut child = Command::new(env!("CARGO_BIN_EXE_pointsman"))
             .arg("serve")
             .arg("--config")
-            .arg(self.config())
+            .arg(config)
             .args(arguments)
             .current_dir(self.dir.path())
             .stdout(Stdio::null())
