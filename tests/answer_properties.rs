@@ -37,10 +37,18 @@ impl Reference for World {
 
     fn expected(&self, reference: &ZoneSet, qname: &Name, qtype: Rtype) -> Lookup {
         let mut expected = lookup(reference, qname, qtype);
-        let last = expected.answer.iter().rev().find(|set| set.rtype == Rtype::CNAME);
-        let last = last
-            .filter(|_| !matches!(qtype, Rtype::CNAME | Rtype::ANY))
-            .map_or(qname.clone(), |set| Name::from_wire(&set.rdatas[0]).unwrap());
+        // A question for CNAME ends at the first one; one for ANY goes on only where a DNAME made it.
+        let is_made = |cname: &Answered| {
+            let mut dnames = expected.answer.iter().filter(|set| set.rtype == Rtype::DNAME);
+            dnames.any(|dname| cname.owner.is_below(&dname.owner))
+        };
+        let is_followed = |set: &&Answered| match qtype {
+            Rtype::CNAME => false,
+            Rtype::ANY => set.rtype == Rtype::CNAME && is_made(set),
+            _ => set.rtype == Rtype::CNAME,
+        };
+        let last = expected.answer.iter().rev().find(is_followed);
+        let last = last.map_or(qname.clone(), |set| Name::from_wire(&set.rdatas[0]).unwrap());
         let same_zone = reference.zone_of(qname, qtype).map(Zone::apex) == reference.closest(&last).map(Zone::apex);
         let Some(input) = self.steered.get(&last).filter(|_| same_zone) else {
             return expected;
