@@ -249,9 +249,15 @@ fn start<'a>(name: &'a str, peer: &Peer, dir: &Path, port: u16, args: &'a Args) 
 /// Latency while the writer is busy: probes and switches.
 fn busy(args: &Args, table: &mut Table) {
     // The endpoints: addresses of loopback with one listener, which lets every connection in and drops it.
-    let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+    let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    listener.bind(&SocketAddr::from(([0, 0, 0, 0], 0)).into()).unwrap();
+    listener.listen(4096).unwrap(); // it shares the generator's CPU and is slow at times: no reason to turn probes away
+    let listener = TcpListener::from(listener);
     let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || listener.incoming().for_each(drop));
+    std::thread::spawn(move || {
+        sys::step_back();
+        listener.incoming().for_each(drop);
+    });
     let mut more = String::new();
     let probed = if args.test { 20 } else { PROBED };
     for app in 0..probed / 20 {
@@ -276,9 +282,14 @@ fn busy(args: &Args, table: &mut Table) {
         return;
     };
     let api = site::local(dns + 1);
+    // It listens a moment after the first answers.
+    while site::http(api, "GET", "/readyz", "").is_none() {
+        std::thread::yield_now();
+    }
     let stop = Arc::new(AtomicBool::new(false));
     let (stopped, apps) = (stop.clone(), probed / 20);
     let switches = std::thread::spawn(move || {
+        sys::step_back();
         let mut done = 0;
         while !stopped.load(Ordering::Relaxed) {
             let (name, to) = (

@@ -26,7 +26,7 @@ servers=("$@")
 [ ${#servers[@]} -gt 0 ] || servers=(pointsman knot bind dnsdist)
 export PATH="$PATH:/usr/sbin:/sbin"
 program=${POINTSMAN:-target/release/pointsman}
-connections=$(ls -t target/release/deps/connections-* 2>/dev/null | grep -v '\.d$' | head -1)
+connections=$(ls -t target/release/deps/connections-* 2>/dev/null | grep -v "\.d$" | head -1 || true)
 others=$(($(nproc) > 1 ? 1 : 0))
 [ "$(nproc)" -le 2 ] || others="1-$(($(nproc) - 1))"
 

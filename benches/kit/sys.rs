@@ -12,14 +12,19 @@ use std::mem;
 use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
 use std::ptr;
+use std::time::Duration;
 
 /// Packets that one call takes.
 pub const SLOTS: usize = 64;
 /// Room for a packet.
 const OCTETS: usize = 2048;
+/// Words of room for a control message: a header and a time.
+const CONTROL_WORDS: usize = 8;
 
 /// One packet's memory.
 struct Slot {
+    /// What the kernel says of it, where it was asked to; words, so that the message is aligned.
+    control: [u64; CONTROL_WORDS],
     /// Who sent it.
     peer: libc::sockaddr_storage,
     /// Where it is.
@@ -63,6 +68,9 @@ impl Packets {
                 if peers {
                     (*header).msg_name = (&raw mut (*slot).peer).cast();
                     (*header).msg_namelen = mem::size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+                } else {
+                    (*header).msg_control = (&raw mut (*slot).control).cast();
+                    (*header).msg_controllen = mem::size_of::<[u64; CONTROL_WORDS]>() as _;
                 }
             }
         }
@@ -85,6 +93,8 @@ impl Packets {
                 let header = &raw mut (*self.headers.add(index)).msg_hdr;
                 if !(*header).msg_name.is_null() {
                     (*header).msg_namelen = mem::size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+                } else {
+                    (*header).msg_controllen = mem::size_of::<[u64; CONTROL_WORDS]>() as _;
                 }
             }
         }
@@ -113,6 +123,27 @@ impl Packets {
         slot.octets.get(..header.msg_len as usize).unwrap_or(&slot.octets)
     }
 
+    /// When a packet of the last batch reached its socket, by the wall clock since 1970, where [`stamp`] is on: before whoever
+    /// reads it was running again.
+    pub fn arrived(&self, index: usize) -> Option<Duration> {
+        if index >= self.received {
+            return None;
+        }
+        // SAFETY: as in `get`; `msg_control` is null or points to this slot's words, of which the kernel says how many it filled.
+        let (words, header) = unsafe { ((*self.slots.add(index)).control, &(*self.headers.add(index)).msg_hdr) };
+        let is_stamp = header.msg_controllen >= mem::size_of::<libc::cmsghdr>() + mem::size_of::<libc::timespec>();
+        // SAFETY: copies of plain data out of an array that is longer than both together and aligned for them.
+        let (head, time) = unsafe {
+            let head = words.as_ptr().cast::<libc::cmsghdr>().read();
+            (
+                head,
+                libc::CMSG_DATA(words.as_ptr().cast()).cast::<libc::timespec>().read_unaligned(),
+            )
+        };
+        let is_stamp = is_stamp && head.cmsg_level == libc::SOL_SOCKET && head.cmsg_type == libc::SCM_TIMESTAMPNS;
+        is_stamp.then(|| Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
+    }
+
     /// Sends every packet of the last batch back to whence it came, as a response (RFC 1035 §4.1.1: QR).
     pub fn send_back(&mut self, socket: &UdpSocket) {
         for index in 0..self.received {
@@ -133,17 +164,22 @@ impl Packets {
 /// # Errors
 /// Those of the socket option; kernels before 4.18 have none.
 pub fn segment(socket: &UdpSocket, octets: usize) -> io::Result<()> {
-    let octets = octets as libc::c_int;
+    set_option(socket, libc::SOL_UDP, libc::UDP_SEGMENT, octets as libc::c_int)
+}
+
+/// Has the kernel note when a packet reaches the socket, or no longer.
+///
+/// # Errors
+/// Those of the socket option.
+pub fn stamp(socket: &UdpSocket, is_on: bool) -> io::Result<()> {
+    set_option(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, libc::c_int::from(is_on))
+}
+
+/// Sets an option that is a number.
+fn set_option(socket: &UdpSocket, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    let octets = mem::size_of_val(&value) as libc::socklen_t;
     // SAFETY: the descriptor is open, and the option's value is an int that lives through the call.
-    let done = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_UDP,
-            libc::UDP_SEGMENT,
-            (&raw const octets).cast(),
-            mem::size_of_val(&octets) as libc::socklen_t,
-        )
-    };
+    let done = unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const value).cast(), octets) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
@@ -156,5 +192,13 @@ pub fn pin(cpu: usize) {
             libc::CPU_SET(cpu, &mut set);
             libc::sched_setaffinity(0, mem::size_of_val(&set), &raw const set);
         }
+    }
+}
+
+/// Lets this thread wait for the others on its CPU: what only makes noise must not hold up what measures.
+pub fn step_back() {
+    // SAFETY: plain numbers; 0 is this thread.
+    unsafe {
+        libc::setpriority(libc::PRIO_PROCESS, 0, 5);
     }
 }
