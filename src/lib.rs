@@ -30,6 +30,7 @@
 //! | T3 shell | [`store`] | where the ledger lives: a file; the I/O thread with group commit |
 //! | T3 shell | [`telemetry`] | metrics registry, logs, the clock |
 //! | T3 shell | [`holder`] | who holds a port, for the message of whoever wanted it |
+//! | T3 shell | [`precedence`] | who goes first where threads share a core: the answers |
 //! | T3 shell | [`tls`] | a certificate with its key from files: the server's own, which follows them; those that probes show |
 //! | T3 shell | [`control`] | the only writer: takes every event in order, appends, decides, compiles, publishes |
 //! | T3 shell | [`api`] | HTTP API over TCP, TLS and a Unix socket; server-sent events; `/metrics` |
@@ -82,6 +83,7 @@ pub mod holder;
 pub mod ledger;
 pub mod model;
 pub mod node;
+pub mod precedence;
 pub mod probe;
 pub mod role;
 pub mod steering;

@@ -15,12 +15,13 @@ const EDGES: &[(&str, &[&str])] = &[
     ("config", &["model", "zone"]),
     ("steering", &["model", "role"]),
     ("answer", &["model", "zone"]),
-    ("dns", &["model", "answer", "tls", "holder"]),
-    ("probe", &["model", "tls"]),
+    ("dns", &["model", "answer", "tls", "holder", "precedence"]),
+    ("probe", &["model", "tls", "precedence"]),
     ("store", &["model", "ledger", "health"]),
     ("telemetry", &["model"]),
     ("tls", &[]),
     ("holder", &[]),
+    ("precedence", &[]),
     (
         "control",
         &[
@@ -35,6 +36,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "probe",
             "store",
             "telemetry",
+            "precedence",
         ],
     ),
     (
@@ -96,7 +98,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("clap::", &["cli"]),
     ("h2::", &["probe"]),
     ("hickory_proto::", &["probe"]),
-    ("libc::", &["dns", "telemetry"]),
+    ("libc::", &["dns", "telemetry", "precedence"]),
     ("mio::", &["dns"]),
     ("quinn::", &["dns"]),
     ("tokio_postgres::", &["probe"]),

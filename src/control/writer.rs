@@ -217,6 +217,7 @@ impl Writer {
                     // Zero: the prober is gone; there is nothing to fold any more, but to serve on.
                     probing = count > 0;
                     self.fold(batch.drain(..));
+                    crate::precedence::give_way();
                 }
                 () = tokio::time::sleep(due) => {}
             }

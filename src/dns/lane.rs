@@ -40,6 +40,7 @@ pub(super) struct Lane {
 impl Lane {
     /// Answers until told to stop.
     pub(super) fn run(self) {
+        crate::precedence::come_first();
         #[cfg(any(target_os = "linux", target_os = "android"))]
         self.run_batches();
         #[cfg(not(any(target_os = "linux", target_os = "android")))]

@@ -94,6 +94,7 @@ pub(super) async fn watch(job: Job, mut kind: Box<dyn Kind>, first: Instant) {
         let Some(turn) = job.common.limits.turn(&job.claim, job.connects(&*kind)).await else {
             return;
         };
+        crate::precedence::give_way();
         let start = Instant::now();
         let judged = run(&mut *kind, &job.spec).await;
         let end = Instant::now();
