@@ -41,6 +41,8 @@ pub struct Feeds {
 struct Posted {
     /// When it came.
     at: Instant,
+    /// When it came by the wall clock, which goes on while this machine is suspended.
+    wall: SystemTime,
     /// What it says.
     content: Arc<Vec<u8>>,
 }
@@ -48,9 +50,12 @@ struct Posted {
 impl Feeds {
     /// Takes a content in; probes that wait for it run at once.
     pub fn post(&self, id: &str, content: Vec<u8>) {
-        let at = Instant::now();
-        let content = Arc::new(content);
-        self.sender(id).send_replace(Some(Posted { at, content }));
+        let posted = Posted {
+            at: Instant::now(),
+            wall: SystemTime::now(),
+            content: Arc::new(content),
+        };
+        self.sender(id).send_replace(Some(posted));
     }
 
     /// Follows one feed.
@@ -68,6 +73,13 @@ impl Feeds {
     pub fn keep(&self, known: impl Fn(&str) -> bool) {
         let mut posted = self.posted.lock().unwrap_or_else(PoisonError::into_inner);
         posted.retain(|id, _| known(id));
+    }
+}
+
+impl Posted {
+    /// How old it is, by the clock that says more: the one stands still while this machine is suspended, the other may be set back.
+    fn age(&self) -> Duration {
+        self.at.elapsed().max(self.wall.elapsed().unwrap_or_default())
     }
 }
 
@@ -182,7 +194,7 @@ impl Feed {
                 Ok((content, modified.elapsed().unwrap_or_default().max(since.elapsed())))
             }
             From::Posted(id, follow) => match &*follow.borrow_and_update() {
-                Some(posted) => Ok((posted.content.to_vec(), posted.at.elapsed())),
+                Some(posted) => Ok((posted.content.to_vec(), posted.age())),
                 None => Err(failure(FailReason::Internal, format!("nothing was posted to the feed {id} yet"))),
             },
         }
@@ -256,15 +268,8 @@ mod tests {
             file.set_modified(SystemTime::now() + ahead).unwrap();
         };
         let max_age = Duration::from_secs(60);
-        let target = ProbeTarget {
-            app: AppId::new("shop"),
-            region: RegionId::new("iad"),
-            endpoint: Endpoint::Address([192, 0, 2, 1].into()),
-            address: [192, 0, 2, 1].into(),
-            probe: 0,
-        };
         let source = FeedSource::File(path.clone());
-        let mut feed = Feed::new(&FeedProbe { source, max_age }, false, &target, &Feeds::default());
+        let mut feed = Feed::new(&FeedProbe { source, max_age }, false, &target(), &Feeds::default());
         dated(Duration::from_secs(3600));
         let failure = feed.latest().await.unwrap_err();
         assert!(
@@ -279,5 +284,44 @@ mod tests {
             feed.latest().await.unwrap().1 >= max_age * 2,
             "the same stamp has been seen for two minutes"
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_posted_ages_by_the_clock_that_says_more() {
+        let feeds = Feeds::default();
+        let probe = FeedProbe {
+            source: FeedSource::Posted("shop".to_owned()),
+            max_age: Duration::from_secs(60),
+        };
+        let mut feed = Feed::new(&probe, false, &target(), &feeds);
+        feeds.post("shop", br#"{"healthy": true}"#.to_vec());
+        assert_eq!(feed.check().await.result, Ok(String::new()));
+        // Suspended: the wall clock went on, the monotonic one did not.
+        let posted = |wall: SystemTime| {
+            let content = Arc::new(br#"{"healthy": true}"#.to_vec());
+            let at = Instant::now();
+            feeds.sender("shop").send_replace(Some(Posted { at, wall, content }));
+        };
+        posted(SystemTime::now() - Duration::from_secs(3600));
+        let failure = feed.check().await.result.unwrap_err();
+        assert!(
+            failure.reason == FailReason::Internal && failure.message.contains("old"),
+            "{failure:?}"
+        );
+        // The wall clock was set back: the monotonic one goes on.
+        posted(SystemTime::now() + Duration::from_secs(3600));
+        assert_eq!(feed.check().await.result, Ok(String::new()));
+        tokio::time::advance(Duration::from_secs(61)).await;
+        assert_eq!(feed.check().await.result.unwrap_err().reason, FailReason::Internal);
+    }
+
+    fn target() -> ProbeTarget {
+        ProbeTarget {
+            app: AppId::new("shop"),
+            region: RegionId::new("iad"),
+            endpoint: Endpoint::Address([192, 0, 2, 1].into()),
+            address: [192, 0, 2, 1].into(),
+            probe: 0,
+        }
     }
 }
