@@ -13,7 +13,7 @@
 //! at TIME                                 lets time pass, up to TIME after the start
 //! health ID REGION [ENDPOINT] healthy|unhealthy|silent [says active|passive] ["reason"]
 //!   a reason that begins with `timeout`, `no` or `connection` is cut off, one with `cannot` is a probe that cannot run here
-//! prober well | cut REGION…               the prober reaches nothing in these regions          stopped TIME
+//! prober well | cut REGION…               the prober reaches nothing in these regions          stopped TIME | suspended TIME
 //! suspected yes|no                        verdict ID REGION HEALTH ["text in the reason"]
 //! appends fail|work
 //! switch NAME REGION [expect REGION] [expect-seq N] [override GATE]…   drain|undrain NAME REGION
@@ -178,6 +178,11 @@ impl Script {
                 let pause = duration(time)?;
                 self.passed += pause;
                 self.world()?.stall(pause);
+                Ok(())
+            }
+            "suspended" => {
+                let [time] = words else { return Err("suspended TIME".to_owned()) };
+                self.world()?.suspend(duration(time)?);
                 Ok(())
             }
             "appends" => {

@@ -51,6 +51,7 @@ fn the_promises_hold_in_random_worlds() {
         ("restarts", total.restarts),
         ("suspicions", total.suspicions),
         ("stops of the prober", total.stalls),
+        ("suspensions", total.suspensions),
     ] {
         assert!(runs < 500 || count > runs / 20, "only {count} {what} in {runs} runs");
     }
@@ -97,6 +98,8 @@ struct Tally {
     suspicions: u64,
     /// Times that the whole process was stopped for a while.
     stalls: u64,
+    /// Times that the machine was suspended.
+    suspensions: u64,
 }
 
 impl Tally {
@@ -114,6 +117,7 @@ impl Tally {
             restarts: self.restarts + other.restarts,
             suspicions: self.suspicions + other.suspicions,
             stalls: self.stalls + other.stalls,
+            suspensions: self.suspensions + other.suspensions,
         }
     }
 }
@@ -159,7 +163,7 @@ fn run(seed: u64) -> Tally {
     // What an operator saw some time ago: name, active region, version.
     let mut seen: Option<(Name, RegionId, Seq)> = None;
     for _ in 0..40 {
-        match dice.below(24) {
+        match dice.below(25) {
             0..6 => world.pass(Duration::from_millis(dice.below(20_000) as u64)),
             6..12 => misbehave(&mut dice, &mut world),
             12..15 => operate(&mut dice, &mut world, seen.as_ref(), &mut tally),
@@ -183,6 +187,10 @@ fn run(seed: u64) -> Tally {
             22 => {
                 world.stall(Duration::from_secs(4 + dice.below(80) as u64));
                 tally.stalls += 1;
+            }
+            23 => {
+                world.suspend(Duration::from_secs(*dice.pick(&[1, 10, 20, 10_000])));
+                tally.suspensions += 1;
             }
             _ => approve(&mut dice, &mut world, &mut tally),
         }

@@ -5,6 +5,9 @@
 //! Failures counted while `unknown` stay counted when the first success comes, since only `rise`
 //! successes in a row clear the count.
 //!
+//! After this machine was suspended the verdict stays what it was, *unconfirmed*, since a clock that was merely set forward looks
+//! the same: the first success or `fall` failures from then on decide, as from `unknown`.
+//!
 //! Runs that say nothing of the endpoint are set aside: shown, not counted, and no evidence, so a verdict that
 //! rests on older runs goes stale by itself ([`discard`] says which runs those are).
 
@@ -54,6 +57,8 @@ pub(super) struct Cell {
     pub aside: Option<(Discard, Run)>,
     /// Whether it is `unknown` because the prober came under suspicion.
     pub frozen: bool,
+    /// While nothing has confirmed the verdict since this machine was suspended: for how long it was.
+    pub unconfirmed: Option<Duration>,
     /// What it said of the prober.
     pub voice: Voice,
     /// What the application last said it is, and when.
@@ -74,6 +79,7 @@ impl Cell {
             last: None,
             aside: None,
             frozen: false,
+            unconfirmed: None,
             voice: Voice::default(),
             said: None,
         }
@@ -103,10 +109,13 @@ impl Cell {
             self.expire(spec, now);
             return;
         }
-        let before = self.verdict;
+        let (before, unconfirmed) = (self.verdict, self.unconfirmed);
         self.count(spec, outcome.result.is_ok());
         if self.verdict != before {
             self.since = now;
+        }
+        if unconfirmed != self.unconfirmed {
+            self.said = None;
         }
         (self.stale, self.frozen, self.aside) = (None, false, None);
         self.last = Some(run);
@@ -125,22 +134,54 @@ impl Cell {
             if risen {
                 self.failures = 0;
             }
-            if risen || self.verdict == Verdict::Unknown {
-                self.verdict = Verdict::Healthy;
+            if risen || self.confirmed() == Verdict::Unknown {
+                (self.verdict, self.unconfirmed) = (Verdict::Healthy, None);
             }
         } else {
             self.successes = 0;
             self.failures = self.failures.saturating_add(1).min(spec.fall.max(1));
             if self.failures >= spec.fall {
-                self.verdict = Verdict::Unhealthy;
+                (self.verdict, self.unconfirmed) = (Verdict::Unhealthy, None);
             }
         }
+    }
+
+    /// The verdict, as far as it does not rest on what was heard before this machine was suspended.
+    pub fn confirmed(&self) -> Verdict {
+        match self.unconfirmed {
+            Some(_) => Verdict::Unknown,
+            None => self.verdict,
+        }
+    }
+
+    /// What the application says it is, likewise.
+    pub fn confirmed_observed(&self) -> Observed {
+        match self.unconfirmed {
+            Some(_) => Observed::None,
+            None => self.observed(),
+        }
+    }
+
+    /// This machine was suspended for `slept`, which the monotonic clock does not count. What is too old with that is unconfirmed
+    /// from now on, and is counted anew. Gives what it said of the prober, if that is as old.
+    pub fn wake(&mut self, spec: &ProbeSpec, slept: Duration, now: Mono) -> Option<Voice> {
+        let fresh = |at: Mono| now.since(at).saturating_add(slept) < spec.stale_after;
+        let ran = self.last.as_ref().is_some_and(|last| fresh(last.at));
+        if ran && self.said.is_none_or(|(_, at)| fresh(at)) {
+            return None;
+        }
+        (self.failures, self.successes) = (0, 0);
+        if self.verdict != Verdict::Unknown || self.said.is_some() {
+            self.unconfirmed = Some(self.unconfirmed.unwrap_or_default().saturating_add(slept));
+        }
+        Some(std::mem::take(&mut self.voice))
     }
 
     /// Lets go of what is not fresh at `now`.
     pub fn expire(&mut self, spec: &ProbeSpec, now: Mono) {
         if self.said.is_some_and(|(_, at)| now >= at.plus(spec.stale_after)) {
             self.said = None;
+            self.unconfirmed = self.unconfirmed.filter(|_| self.verdict != Verdict::Unknown);
         }
         let over = |last: &Run| now >= last.at.plus(spec.stale_after);
         if self.stale.is_none() && self.last.as_ref().is_some_and(over) {
@@ -158,6 +199,8 @@ impl Cell {
         let fell = self.voice.turned_since(since);
         let was = match (self.verdict, fell) {
             (Verdict::Unhealthy, None) => return,
+            // Sick before this machine was suspended, and not well since.
+            (Verdict::Unhealthy, _) if self.unconfirmed.is_some() => return,
             (Verdict::Unhealthy, Some(before)) => before,
             (verdict, _) => verdict,
         };
@@ -172,6 +215,7 @@ impl Cell {
     /// Starts anew from `unknown`.
     fn forget(&mut self) {
         self.verdict = Verdict::Unknown;
+        self.unconfirmed = None;
         self.failures = 0;
         self.successes = 0;
     }

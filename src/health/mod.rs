@@ -9,6 +9,7 @@
 //!     └──`fall` failures──▶ unhealthy
 //!  any ──no outcome for `stale-after`──▶ unknown, the last verdict and its age stay visible; starts anew
 //!  healthy, unhealthy just now ──the prober is suspected (`suspicion`)──▶ unknown, likewise
+//!  any ──this machine was suspended for too long──▶ the same, unconfirmed ──first success, or `fall` failures anew──▶ as from unknown
 //! ```
 //!
 //! Invariants: an outcome is counted at most once and only in order; an outcome of a probe that is not
@@ -43,6 +44,7 @@ use region::RegionBook;
 pub use saved::{Saved, SavedCell};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use suspicion::{Poll, Turn};
 
 /// Everything that the probes found. A clone shares everything and costs O(1), so that readers get one
@@ -59,6 +61,8 @@ pub struct Book {
     lateness: Lateness,
     /// Runs that were not counted, in the order of [`Discard::ALL`].
     discarded: [u64; Discard::ALL.len()],
+    /// When this machine was last found to have been suspended.
+    woke_at: Option<Mono>,
 }
 
 /// One application: its config and the books of its regions.
@@ -117,6 +121,11 @@ pub enum ChangeKind {
         from: Observed,
         /// Now.
         to: Observed,
+    },
+    /// Whether what is known of the region was heard since this machine was suspended.
+    Confirmed {
+        /// It was; or it was not, from now on.
+        confirmed: bool,
     },
     /// Whether a probe can run on this node.
     CannotRun {
@@ -260,8 +269,11 @@ impl Book {
         let Some((cell, spec)) = self.cell_and_spec(&outcome.target).filter(|(cell, _)| cell.accepts(outcome.at)) else {
             return changes;
         };
-        let (verdict, mut voice) = (cell.verdict, cell.voice);
-        let mut discard = cell::discard(spec, outcome, verdict, false);
+        let (verdict, mut voice) = (cell.confirmed(), cell.voice);
+        // Under way before this machine was suspended: it says what was then, or what the suspension did to it.
+        let asleep = self.woke_at.is_some_and(|woke| outcome.at.minus(outcome.took) < woke);
+        let asleep = asleep.then_some(Discard::Late);
+        let mut discard = asleep.or_else(|| cell::discard(spec, outcome, verdict, false));
         if discard != Some(Discard::Late) && !spec.monitoring_only && !spec.is_hearsay() {
             let cut = outcome.result.as_ref().is_err_and(|failure| failure.reason.is_cut());
             let poll = Arc::make_mut(&mut self.poll);
@@ -275,7 +287,7 @@ impl Book {
         let suspected = self.poll.suspicion().is_some();
         self.touch(&outcome.target, now.mono, &mut changes, |cell, spec| {
             cell.voice = voice;
-            discard = cell::discard(spec, outcome, cell.verdict, suspected);
+            discard = asleep.or_else(|| cell::discard(spec, outcome, cell.confirmed(), suspected));
             cell.observe(spec, outcome, discard, now.mono);
         });
         if let Some(why) = discard {
@@ -284,6 +296,27 @@ impl Book {
             }
             if why == Discard::Late {
                 self.lateness.note(now.mono);
+            }
+        }
+        changes
+    }
+
+    /// This machine was suspended for `slept`: a time that went by and that `now.mono` does not count. Verdicts, and so the answers,
+    /// stay what they were; those that rest on evidence older than `stale-after`, with that time counted, are unconfirmed from now on,
+    /// so that nothing is decided on them before they are heard anew ([`RegionStatus::unconfirmed`]). Runs that began before are set
+    /// aside when they come.
+    pub fn wake(&mut self, slept: Duration, now: Now) -> Vec<Change> {
+        let mut changes = Vec::new();
+        self.woke_at = Some(now.mono);
+        let ids: Vec<AppId> = self.apps.keys().cloned().collect();
+        let poll = Arc::make_mut(&mut self.poll);
+        for id in &ids {
+            let Some(book) = self.apps.get_mut(id) else { continue };
+            let AppBook { app, regions } = Arc::make_mut(book);
+            for (id, region) in regions {
+                for voice in Arc::make_mut(region).wake(app, id, slept, now.mono, &mut changes) {
+                    poll.forget(id, voice);
+                }
             }
         }
         changes

@@ -8,11 +8,15 @@ mod words;
 
 use super::cell::Cell;
 use super::places::Places;
+use super::suspicion::Voice;
 use super::{Change, ChangeKind};
-use crate::model::{App, Endpoint, EndpointStatus, Mono, Observed, ProbeTarget, RegionHealth, RegionId, RegionStatus, Require, Verdict};
+use crate::model::{
+    App, Confirmed, Endpoint, EndpointStatus, Mono, Observed, ProbeTarget, RegionHealth, RegionId, RegionStatus, Require, Verdict,
+};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// One region of an application.
 #[derive(Debug, Clone)]
@@ -34,6 +38,17 @@ pub(super) struct RegionBook {
 /// Counts over a region.
 #[derive(Debug, Clone, Default)]
 struct Tally {
+    /// By what is shown.
+    shown: Counts,
+    /// By what is confirmed.
+    confirmed: Counts,
+    /// Cells that are unknown because the prober came under suspicion.
+    frozen: usize,
+}
+
+/// Endpoints and cells by what they say.
+#[derive(Debug, Clone, Default)]
+struct Counts {
     /// Endpoints that are healthy.
     healthy: usize,
     /// Endpoints that are unhealthy.
@@ -42,8 +57,6 @@ struct Tally {
     active: usize,
     /// Cells that freshly say `passive`.
     passive: usize,
-    /// Cells that are unknown because the prober came under suspicion.
-    frozen: usize,
 }
 
 /// One endpoint: an address, or a host name with the addresses it last resolved to.
@@ -53,6 +66,8 @@ struct EndpointBook {
     endpoint: Endpoint,
     /// Its addresses; a host name has none before its first look-up.
     addresses: Vec<AddressBook>,
+    /// The verdict by what is confirmed, as it was counted.
+    confirmed: Verdict,
 }
 
 /// One address and its cells, in the order of the probes.
@@ -88,6 +103,7 @@ impl RegionBook {
             endpoints.push(Arc::new(EndpointBook {
                 endpoint: endpoint.clone(),
                 addresses: addresses.collect(),
+                confirmed: Verdict::Unknown,
             }));
         }
         let places = Places::of(endpoints.iter().map(|book| &book.endpoint));
@@ -102,6 +118,7 @@ impl RegionBook {
             cut_since: None,
             passed_at: None,
             cannot_run: None,
+            unconfirmed: None,
         };
         let mut book = RegionBook {
             status: old.map_or(unknown, |old| old.status.clone()),
@@ -140,6 +157,20 @@ impl RegionBook {
         self.count_all(app, id, now, changes);
     }
 
+    /// Lets go of what confirms the verdicts, where it is too old with the time that this machine was suspended. Gives what is
+    /// forgotten of the prober.
+    pub fn wake(&mut self, app: &App, id: &RegionId, slept: Duration, now: Mono, changes: &mut Vec<Change>) -> Vec<Voice> {
+        let mut voices = Vec::new();
+        for book in &mut self.endpoints {
+            for cell in Arc::make_mut(book).addresses.iter_mut().flat_map(|one| &mut one.cells) {
+                let spec = app.probes.get(cell.target.probe);
+                voices.extend(spec.and_then(|spec| cell.wake(spec, slept, now)));
+            }
+        }
+        self.count_all(app, id, now, changes);
+        voices
+    }
+
     /// All cells, in the order of the config.
     pub fn cells(&self) -> impl Iterator<Item = &Cell> {
         self.endpoints
@@ -175,6 +206,7 @@ impl RegionBook {
         let cell = address.cells.get_mut(target.probe)?;
         let (verdict, observed, failure) = (cell.verdict, cell.observed(), cell.failure().cloned());
         let (frozen, cannot_run) = (cell.frozen, cell.cannot_run().map(str::to_owned));
+        let confirmed = (cell.confirmed(), cell.confirmed_observed());
         act(cell);
         let ran_otherwise = cell.cannot_run() != cannot_run.as_deref();
         let told_otherwise =
@@ -202,6 +234,8 @@ impl RegionBook {
             _ => {}
         }
         let said = (observed, cell.observed());
+        let confirms = (confirmed.1, cell.confirmed_observed());
+        let concerns_endpoint = from != to || confirmed.0 != cell.confirmed();
         if counting {
             let last = cell.last.as_ref();
             self.status.evidence_at = self.status.evidence_at.max(last.map(|last| last.at));
@@ -209,19 +243,22 @@ impl RegionBook {
             self.status.passed_at = self.status.passed_at.max(passed.map(|last| last.at));
         }
         let touched = Arc::clone(&cell.target);
+        self.tally.confirmed.recount(confirms.0, confirms.1);
         if said.0 != said.1 {
-            self.tally.recount(said.0, said.1);
+            self.tally.shown.recount(said.0, said.1);
             self.conclude_observed(target, now, changes);
         }
-        if counting && from != to {
+        if counting && concerns_endpoint {
             self.conclude_endpoint(app, target, place, now, changes);
         }
         if counting && ran_otherwise {
             self.status.cannot_run = self.cannot_run(app);
         }
-        if counting && (from != to || told_otherwise) {
+        let settled = self.conclude_confirmed(app);
+        if settled.is_some() || counting && (from != to || told_otherwise) {
             self.status.reason = self.reason(app);
         }
+        changes.extend(settled.map(|what| change(target, what)));
         Some(touched)
     }
 
@@ -274,11 +311,16 @@ impl RegionBook {
         self.tally = Tally::default();
         let mut endpoints = Vec::new();
         let mut evidence_at = None;
-        for book in &self.endpoints {
-            let verdict = book.verdict(app);
-            self.tally.add(verdict, 1);
+        for book in &mut self.endpoints {
+            let (verdict, confirmed) = book.verdicts(app);
+            self.tally.shown.add(verdict, 1);
+            self.tally.confirmed.add(confirmed, 1);
+            if book.confirmed != confirmed {
+                Arc::make_mut(book).confirmed = confirmed;
+            }
             for cell in book.addresses.iter().flat_map(|one| &one.cells) {
-                self.tally.recount(Observed::None, cell.observed());
+                self.tally.shown.recount(Observed::None, cell.observed());
+                self.tally.confirmed.recount(Observed::None, cell.confirmed_observed());
                 self.tally.frozen += usize::from(cell.frozen);
                 if app.probes.get(cell.target.probe).is_some_and(|spec| !spec.monitoring_only) {
                     evidence_at = evidence_at.max(cell.last.as_ref().map(|last| last.at));
@@ -304,19 +346,21 @@ impl RegionBook {
         self.status.endpoints = endpoints;
         self.status.evidence_at = evidence_at;
         self.status.cannot_run = self.cannot_run(app);
-        let health = self.health();
+        let health = self.health(&self.tally.shown);
         if health != self.status.health {
             let from = std::mem::replace(&mut self.status.health, health);
             self.status.since = now;
             self.status.cut_since = self.cut_since(app);
             changes.push(self.change(app, id, ChangeKind::Region { from, to: health }));
         }
-        let observed = self.tally.observed();
+        let observed = self.tally.shown.observed();
         if observed != self.status.observed {
             let from = std::mem::replace(&mut self.status.observed, observed);
             self.status.observed_since = now;
             changes.push(self.change(app, id, ChangeKind::Observed { from, to: observed }));
         }
+        let settled = self.conclude_confirmed(app);
+        changes.extend(settled.map(|what| self.change(app, id, what)));
         self.status.reason = self.reason(app);
     }
 
@@ -331,19 +375,24 @@ impl RegionBook {
 
     /// After the verdict of a counting cell changed: the endpoint, and with it the region.
     fn conclude_endpoint(&mut self, app: &App, target: &ProbeTarget, place: usize, now: Mono, changes: &mut Vec<Change>) {
-        let (Some(book), Some(status)) = (self.endpoints.get(place), self.status.endpoints.get_mut(place)) else {
+        let (Some(book), Some(status)) = (self.endpoints.get_mut(place), self.status.endpoints.get_mut(place)) else {
             return;
         };
-        let to = book.verdict(app);
+        let (to, confirmed) = book.verdicts(app);
+        if book.confirmed != confirmed {
+            self.tally.confirmed.take(book.confirmed, 1);
+            self.tally.confirmed.add(confirmed, 1);
+            Arc::make_mut(book).confirmed = confirmed;
+        }
         let from = std::mem::replace(&mut status.verdict, to);
         if from == to {
             return;
         }
-        self.tally.take(from, 1);
-        self.tally.add(to, 1);
+        self.tally.shown.take(from, 1);
+        self.tally.shown.add(to, 1);
         let endpoint = status.endpoint.clone();
         changes.push(change(target, ChangeKind::Endpoint { endpoint, from, to }));
-        let health = self.health();
+        let health = self.health(&self.tally.shown);
         if health != self.status.health {
             let from = std::mem::replace(&mut self.status.health, health);
             self.status.since = now;
@@ -354,7 +403,7 @@ impl RegionBook {
 
     /// After a cell says something else about the role.
     fn conclude_observed(&mut self, target: &ProbeTarget, now: Mono, changes: &mut Vec<Change>) {
-        let to = self.tally.observed();
+        let to = self.tally.shown.observed();
         if to != self.status.observed {
             let from = std::mem::replace(&mut self.status.observed, to);
             self.status.observed_since = now;
@@ -362,10 +411,28 @@ impl RegionBook {
         }
     }
 
+    /// Draws what is confirmed from the counts; tells when that begins or ceases to differ from what is shown.
+    fn conclude_confirmed(&mut self, app: &App) -> Option<ChangeKind> {
+        let confirmed = Confirmed {
+            health: self.health(&self.tally.confirmed),
+            observed: self.tally.confirmed.observed(),
+        };
+        let before = self.status.confirmed().health;
+        let shown = (self.status.health, self.status.observed);
+        let unconfirmed = Some(confirmed).filter(|confirmed| (confirmed.health, confirmed.observed) != shown);
+        let was = std::mem::replace(&mut self.status.unconfirmed, unconfirmed);
+        // A verdict that was confirmed just now was cut off, if it was, since then.
+        if was.is_some() && before != confirmed.health {
+            self.status.cut_since = self.cut_since(app);
+        }
+        let is_confirmed = unconfirmed.is_none();
+        (was.is_none() != is_confirmed).then_some(ChangeKind::Confirmed { confirmed: is_confirmed })
+    }
+
     /// All endpoints unhealthy: unhealthy; none healthy and some unknown: unknown; all healthy: healthy; else degraded.
-    fn health(&self) -> RegionHealth {
+    fn health(&self, counts: &Counts) -> RegionHealth {
         let all = self.endpoints.len();
-        match (self.tally.healthy, self.tally.unhealthy) {
+        match (counts.healthy, counts.unhealthy) {
             _ if !self.probed || all == 0 => RegionHealth::Unknown,
             (_, unhealthy) if unhealthy == all => RegionHealth::Unhealthy,
             (0, _) => RegionHealth::Unknown,
@@ -376,11 +443,21 @@ impl RegionBook {
 }
 
 impl EndpointBook {
+    /// The verdict, and what of it is confirmed.
+    fn verdicts(&self, app: &App) -> (Verdict, Verdict) {
+        let shown = self.verdict(app, |cell| cell.verdict);
+        let is_unconfirmed = |cell: &Cell| cell.unconfirmed.is_some();
+        match self.addresses.iter().any(|one| one.cells.iter().any(is_unconfirmed)) {
+            true => (shown, self.verdict(app, Cell::confirmed)),
+            false => (shown, shown),
+        }
+    }
+
     /// Over its addresses: all unhealthy: unhealthy; any healthy: healthy; else unknown.
-    fn verdict(&self, app: &App) -> Verdict {
+    fn verdict(&self, app: &App, of: impl Fn(&Cell) -> Verdict) -> Verdict {
         let mut all_unhealthy = !self.addresses.is_empty();
         for address in &self.addresses {
-            match address.verdict(app) {
+            match address.verdict(app, &of) {
                 Verdict::Healthy => return Verdict::Healthy,
                 Verdict::Unknown => all_unhealthy = false,
                 Verdict::Unhealthy => {}
@@ -426,10 +503,10 @@ impl AddressBook {
     }
 
     /// Over the counting probes, by the application's `require`.
-    fn verdict(&self, app: &App) -> Verdict {
+    fn verdict(&self, app: &App, of: impl Fn(&Cell) -> Verdict) -> Verdict {
         let (mut healthy, mut unhealthy, mut unknown) = (0, 0, 0);
         for (_, cell) in app.probes.iter().zip(&self.cells).filter(|(spec, _)| !spec.monitoring_only) {
-            match cell.verdict {
+            match of(cell) {
                 Verdict::Healthy => healthy += 1,
                 Verdict::Unhealthy => unhealthy += 1,
                 Verdict::Unknown => unknown += 1,
@@ -447,7 +524,7 @@ impl AddressBook {
     }
 }
 
-impl Tally {
+impl Counts {
     /// Counts endpoints in.
     fn add(&mut self, verdict: Verdict, count: usize) {
         match verdict {

@@ -128,8 +128,9 @@ impl Book {
     }
 }
 
-/// What is kept of a cell.
+/// What is kept of a cell. What is unconfirmed is older than the monotonic clock says.
 fn saved_cell(cell: &Cell, print: &str, last: &Run, now: Now) -> SavedCell {
+    let slept = cell.unconfirmed.unwrap_or_default();
     SavedCell {
         app: cell.target.app.clone(),
         region: cell.target.region.clone(),
@@ -140,10 +141,10 @@ fn saved_cell(cell: &Cell, print: &str, last: &Run, now: Now) -> SavedCell {
         since: wall_at(cell.since, now),
         failures: cell.failures,
         successes: cell.successes,
-        at: wall_at(last.at, now),
+        at: wall_at(last.at.minus(slept), now),
         took_ms: u64::try_from(last.took.as_millis()).unwrap_or(u64::MAX),
         failure: last.result.as_ref().err().cloned(),
-        said: cell.said.map(|(observed, at)| (observed, wall_at(at, now))),
+        said: cell.said.map(|(observed, at)| (observed, wall_at(at.minus(slept), now))),
     }
 }
 

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+mod asleep;
 mod hearsay;
 mod truth;
 

@@ -135,6 +135,28 @@ pub struct RegionStatus {
     pub passed_at: Option<Mono>,
     /// Why a counting probe there cannot run on this node, if one cannot: `postgres: password file …`.
     pub cannot_run: Option<String>,
+    /// While it rests on what was heard before this machine was suspended: what is known without that. It is shown and answered
+    /// as it was, and nothing is decided on it.
+    pub unconfirmed: Option<Confirmed>,
+}
+
+/// What is known of a region by what was heard since this machine was suspended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Confirmed {
+    /// Its health.
+    pub health: RegionHealth,
+    /// What the application there says it is.
+    pub observed: Observed,
+}
+
+impl RegionStatus {
+    /// What may be decided on: health and observed role, as far as they were heard since this machine was suspended.
+    pub fn confirmed(&self) -> Confirmed {
+        self.unconfirmed.unwrap_or(Confirmed {
+            health: self.health,
+            observed: self.observed,
+        })
+    }
 }
 
 /// Where decisions read health from. `health::Book` is the one real implementation; tests and the
@@ -196,7 +218,7 @@ impl fmt::Display for Suspicion {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Discard {
-    /// It got no answer while this process itself was late.
+    /// It got no answer while this process itself was late, or was under way while this machine was suspended.
     Late,
     /// The probe could not run on this node.
     CannotRun,
@@ -229,7 +251,7 @@ impl Discard {
     /// For people, after what the run said.
     pub fn words(self) -> &'static str {
         match self {
-            Discard::Late => "not counted: this node was late itself",
+            Discard::Late => "not counted: this node was late or suspended itself",
             Discard::CannotRun => "not counted: the probe cannot run on this node",
             Discard::Suspected => "not counted: the prober is suspected",
         }

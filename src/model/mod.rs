@@ -26,7 +26,8 @@ pub use event::{Actor, Body, Draft, Evidence, Gate, GateWord, Move, MoveKind, Pr
 pub use expect::{Expect, Exposed, Pattern, RoleRule, Source, Test, ValueRule, contradiction, fact_number};
 pub use finder::Finder;
 pub use health::{
-    Discard, EndpointStatus, FailReason, Failure, Figures, HealthSource, Observed, Outcome, RegionHealth, RegionStatus, Suspicion, Verdict,
+    Confirmed, Discard, EndpointStatus, FailReason, Failure, Figures, HealthSource, Observed, Outcome, RegionHealth, RegionStatus,
+    Suspicion, Verdict,
 };
 pub use ids::{AppId, Generation, RegionId, Seq, Serial};
 pub use name::{LABEL_OCTETS_MAX, NAME_OCTETS_MAX, Name, NameError, parse_labels};

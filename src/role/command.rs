@@ -272,6 +272,7 @@ impl Desk<'_> {
             to,
             health: self.health,
             now: self.now,
+            trusts: false,
         };
         let words = case.words(expected);
         let mut refusals: Vec<Refusal> = words
@@ -312,7 +313,11 @@ impl Desk<'_> {
             let Some(known) = finder.find(&steered.name).filter(|known| known.active == *region) else {
                 continue;
             };
-            let healthy = candidates_of(self.state, steered, known, self.health).into_iter().next();
+            let is_fresh = |to: &RegionId| {
+                let status = self.health.region(&steered.app.id, to).map(|status| status.confirmed().health);
+                matches!(status, Some(RegionHealth::Healthy | RegionHealth::Degraded))
+            };
+            let healthy = candidates_of(self.state, steered, known, self.health).into_iter().find(is_fresh);
             let fallback = steered
                 .order
                 .iter()

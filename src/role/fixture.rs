@@ -50,6 +50,7 @@ impl Health {
             cut_since: None,
             passed_at: (health == RegionHealth::Healthy).then_some(now.mono),
             cannot_run: None,
+            unconfirmed: None,
         };
         self.regions.insert((app.id.clone(), region), status);
     }

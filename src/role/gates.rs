@@ -9,8 +9,8 @@
 
 use super::state::{NameState, State};
 use crate::model::{
-    Evidence, Failover, Gate, GateWord, HealthSource, Mono, MoveKind, Now, Observed, RegionEvidence, RegionHealth, RegionId, RegionStatus,
-    Seq, SteeredName, show_duration,
+    Confirmed, Evidence, Failover, Gate, GateWord, HealthSource, Mono, MoveKind, Now, Observed, RegionEvidence, RegionHealth, RegionId,
+    RegionStatus, Seq, SteeredName, show_duration,
 };
 use std::time::Duration;
 
@@ -37,11 +37,19 @@ pub(super) struct Case<'a> {
     pub health: &'a dyn HealthSource,
     /// When.
     pub now: Now,
+    /// Whether what was heard before this machine was suspended is as good as what was heard since: for what is answered meanwhile,
+    /// which stays as it was.
+    pub trusts: bool,
 }
 
 /// The gates' words on a switch of a name to a region, every gate in [`Gate::ALL`]'s order; for `explain`. Empty when the
 /// name is not in the ledger.
 pub fn gates(state: &State, steered: &SteeredName, to: &RegionId, health: &dyn HealthSource, now: Now) -> Vec<GateWord> {
+    words_of(state, steered, to, health, now, false)
+}
+
+/// The same, for who trusts what was heard before this machine was suspended, or does not.
+fn words_of(state: &State, steered: &SteeredName, to: &RegionId, health: &dyn HealthSource, now: Now, trusts: bool) -> Vec<GateWord> {
     let Some(known) = state.name(&steered.name) else {
         return Vec::new();
     };
@@ -52,6 +60,7 @@ pub fn gates(state: &State, steered: &SteeredName, to: &RegionId, health: &dyn H
         to,
         health,
         now,
+        trusts,
     };
     case.words(&Expected::default())
 }
@@ -94,9 +103,10 @@ pub fn policy_target(state: &State, steered: &SteeredName, health: &dyn HealthSo
         .find(|to| policy_passes(state, steered, to, health, now))
 }
 
-/// Whether a policy may move a name to a region, but for the cooldown.
+/// Whether a policy may move a name to a region, but for the cooldown. What has not been confirmed since this machine was suspended
+/// passes as it did before, so that answers and alerts stay; the watch offers nothing while there is any.
 pub(super) fn policy_passes(state: &State, steered: &SteeredName, to: &RegionId, health: &dyn HealthSource, now: Now) -> bool {
-    let words = gates(state, steered, to, health, now);
+    let words = words_of(state, steered, to, health, now, true);
     !words.is_empty() && words.iter().all(|word| word.pass || word.gate == Gate::Cooldown)
 }
 
@@ -203,6 +213,17 @@ impl Case<'_> {
         self.health.region(&self.steered.app.id, self.to)
     }
 
+    /// What counts of the target's status.
+    fn counts(&self, status: &RegionStatus) -> Confirmed {
+        match self.trusts {
+            true => Confirmed {
+                health: status.health,
+                observed: status.observed,
+            },
+            false => status.confirmed(),
+        }
+    }
+
     /// `expect`: the change was made against the present state.
     fn expect(&self, expected: &Expected) -> Result<String, String> {
         let NameState { active, version, .. } = self.known;
@@ -254,7 +275,7 @@ impl Case<'_> {
     fn target_healthy(&self) -> Result<String, String> {
         let status = self.target();
         let said = describe(self.to, status, self.now);
-        match status.map(|status| status.health) {
+        match status.map(|status| self.counts(status).health) {
             Some(RegionHealth::Healthy | RegionHealth::Degraded) => Ok(said),
             _ => Err(said),
         }
@@ -269,7 +290,7 @@ impl Case<'_> {
         let since = self
             .target()
             .map_or(Duration::ZERO, |status| self.now.mono.since(status.observed_since));
-        match self.target().map_or(Observed::None, |status| status.observed) {
+        match self.target().map_or(Observed::None, |status| self.counts(status).observed) {
             Observed::Active => Ok(format!("the application in {to} says that it is active, since {}", show_age(since))),
             Observed::Passive => Err(format!(
                 "the application in {to} says that it is passive, since {}: promote it first",

@@ -115,6 +115,76 @@ fn a_role_that_is_said_unasked_closes_the_gate() {
     }
 }
 
+/// What was heard before this machine was suspended is answered on, and nothing is decided on it: no switch without an override, no
+/// evacuation, and nothing is offered.
+#[test]
+fn nothing_is_decided_on_what_is_unconfirmed() {
+    let mut app = app("shop", &["iad", "fra"]);
+    app.failover = Failover::Automatic;
+    let (fleet, mut health) = (fleet(vec![app.clone()]), Health::default());
+    health.set(&app, "iad", RegionHealth::Unhealthy, start());
+    health.set(&app, "fra", RegionHealth::Healthy, start());
+    let (state, steered) = (state(&fleet), fleet.names.values().next().unwrap());
+    let unconfirmed = |health: &mut Health, region: &str, known: Option<RegionHealth>| {
+        let status = health.regions.get_mut(&(app.id.clone(), RegionId::new(region))).unwrap();
+        let observed = Observed::None;
+        status.unconfirmed = known.map(|health| Confirmed { health, observed });
+    };
+    let offered = |health: &Health| {
+        let mut watch = Watch::new();
+        watch.touch(&app.name);
+        watch.poll(&state, &fleet, health, start())
+    };
+    let evacuate = Request {
+        command: Command::Evacuate {
+            region: RegionId::new("iad"),
+            leave: Default::default(),
+            overrides: Default::default(),
+        },
+        ..request("b", "fra")
+    };
+    assert_eq!(offered(&health).len(), 1);
+    for region in ["iad", "fra"] {
+        unconfirmed(&mut health, region, Some(RegionHealth::Unknown));
+        assert_eq!(offered(&health), [], "{region}");
+        assert!(
+            policy_target(&state, steered, &health, start()).is_some(),
+            "what is answered meanwhile stays"
+        );
+        let passes = region == "iad";
+        let switched = handle(&state, &fleet, &health, start(), &request("a", "fra"));
+        assert_eq!(switched.is_ok(), passes, "{switched:?}");
+        let evacuated = handle(&state, &fleet, &health, start(), &evacuate);
+        assert_eq!(evacuated.is_ok(), passes, "{evacuated:?}");
+        unconfirmed(&mut health, region, None);
+    }
+    // Less than what is shown, and enough for a person.
+    unconfirmed(&mut health, "fra", Some(RegionHealth::Degraded));
+    assert!(handle(&state, &fleet, &health, start(), &request("a", "fra")).is_ok());
+    assert_eq!(offered(&health), []);
+}
+
+/// A delay does not go on over a suspension, also when nobody polled meanwhile.
+#[test]
+fn a_delay_starts_anew_after_a_suspension() {
+    let mut app = app("shop", &["iad", "fra"]);
+    app.failover = Failover::Automatic;
+    app.failover_delay = std::time::Duration::from_secs(30);
+    let (fleet, mut health) = (fleet(vec![app.clone()]), Health::default());
+    health.set(&app, "iad", RegionHealth::Unhealthy, start());
+    health.set(&app, "fra", RegionHealth::Healthy, start());
+    let state = state(&fleet);
+    let mut watch = Watch::new();
+    watch.touch(&app.name);
+    assert_eq!(watch.poll(&state, &fleet, &health, start()), []);
+    assert_eq!(watch.waiting(&app.name).map(|waiting| waiting.until), Some(at(30).mono));
+    watch.start_anew();
+    assert_eq!(watch.poll(&state, &fleet, &health, at(20)), []);
+    assert_eq!(watch.waiting(&app.name).map(|waiting| waiting.until), Some(at(50).mono));
+    assert_eq!(watch.poll(&state, &fleet, &health, at(49)), []);
+    assert_eq!(watch.poll(&state, &fleet, &health, at(50)).len(), 1);
+}
+
 #[test]
 fn receipts_are_remembered_up_to_their_bound() {
     let mut state = State::new();

@@ -16,6 +16,9 @@
 //! While the prober itself is suspected to be sick (`HealthSource::suspicion`) nothing is offered at all: no move, no proposal, no end
 //! of one. Every delay starts anew afterwards, and what changed meanwhile is looked at then.
 //!
+//! Likewise while what is known of a region of the name was heard before this machine was suspended, and not confirmed since
+//! (`RegionStatus::unconfirmed`): an old verdict moves nothing, and ends nothing.
+//!
 //! A delay counts from the later of two moments: when this watch first saw its condition hold, and when the verdict (or the
 //! observed role) it rests on began; so a break between two polls counts as a break.
 //!
@@ -163,6 +166,14 @@ impl Watch {
         self.touched.extend(gone.cloned());
     }
 
+    /// Every delay that runs starts anew: this machine was suspended, and nobody knows whether its condition held meanwhile.
+    pub fn start_anew(&mut self) {
+        for (name, slot) in &mut self.slots {
+            slot.holds = None;
+            self.touched.insert(name.clone());
+        }
+    }
+
     /// When to poll next, if nothing happens before; a moment long past when something was touched.
     pub fn next_due(&self) -> Option<Mono> {
         if !self.touched.is_empty() {
@@ -242,7 +253,7 @@ fn policy_of(steered: &SteeredName) -> (Failover, [Duration; 3], &[RegionId]) {
 
 /// Looks at one name: its proposal, then its policy.
 fn look(sight: &Sight<'_>, slot: &mut Slot, proposal_last: &mut u64) -> Vec<Draft> {
-    if sight.health.suspicion().is_some() {
+    if sight.health.suspicion().is_some() || sight.is_unconfirmed() {
         (slot.holds, slot.waiting) = (None, None);
         return Vec::new();
     }
@@ -281,6 +292,12 @@ impl Sight<'_> {
     /// The status of a region.
     fn status(&self, region: &RegionId) -> Option<&RegionStatus> {
         self.health.region(&self.steered.app.id, region)
+    }
+
+    /// Whether anything known of its regions has not been confirmed since this machine was suspended.
+    fn is_unconfirmed(&self) -> bool {
+        let is_unconfirmed = |region| self.status(region).is_some_and(|status| status.unconfirmed.is_some());
+        self.steered.order.iter().any(is_unconfirmed)
     }
 
     /// Describes a region.

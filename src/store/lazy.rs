@@ -240,6 +240,7 @@ fn log_line(wall: Wall, change: &Change) -> String {
         ChangeKind::Endpoint { endpoint, from, to } => serde_json::json!({ "endpoint": endpoint, "from": from, "to": to }),
         ChangeKind::Region { from, to } => serde_json::json!({ "from": from, "to": to }),
         ChangeKind::Observed { from, to } => serde_json::json!({ "observed-from": from, "observed-to": to }),
+        ChangeKind::Confirmed { confirmed } => serde_json::json!({ "confirmed": confirmed }),
         ChangeKind::CannotRun { target, message } => serde_json::json!({
             "probe": target.probe, "endpoint": target.endpoint, "address": target.address, "cannot-run": message
         }),

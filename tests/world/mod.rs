@@ -7,7 +7,7 @@
 
 mod promises;
 
-use pointsman::health::{Book, Change, Saved};
+use pointsman::health::{Book, Change, ChangeKind, Saved};
 use pointsman::model::*;
 use pointsman::role::{self, Denied, Request, State, Watch};
 use std::collections::{BTreeMap, BTreeSet};
@@ -77,6 +77,8 @@ pub struct World {
     pub fresh_since: Mono,
     /// When this process started.
     started_at: Mono,
+    /// When this machine was suspended last, and for how long.
+    pub woke: Option<(Mono, Duration)>,
     /// Something changed since the promises were checked last.
     changed: bool,
     /// The index into the ledger at which this process started, and its state then: what a replay on the same clocks gives.
@@ -103,6 +105,7 @@ impl World {
             suspicions: 0,
             fresh_since: now.mono,
             started_at: now.mono,
+            woke: None,
             changed: true,
             replayed: (0, State::new()),
         };
@@ -173,6 +176,7 @@ impl World {
         // The new process' monotonic clock starts at its origin; what is made up here moves along with it.
         self.now = Now { mono: Mono::ORIGIN, wall };
         self.started_at = self.now.mono;
+        self.woke = None;
         self.fresh_since = self.now.mono;
         self.changed = true;
         for behaviour in self.behaviours.values_mut() {
@@ -301,6 +305,9 @@ impl World {
             sick.map(|(app, region, _)| (app.clone(), region.clone())).collect()
         };
         let (before, length) = (sick(self), self.ledger.len());
+        // A delay that is over on evidence that is fresh still, however long the stop, is over.
+        let names = self.fleet.names.keys();
+        let waiting: BTreeSet<Name> = names.filter(|name| self.watch.waiting(name).is_some()).cloned().collect();
         self.now = self.now.plus(duration);
         let targets: Vec<ProbeTarget> = self.behaviours.keys().cloned().collect();
         for target in targets {
@@ -319,8 +326,38 @@ impl World {
         self.touch(&changes);
         self.settle();
         assert!(sick(self).is_subset(&before), "a stop of the prober made a region sick");
-        let moved = self.ledger[length..].iter().find(|record| !record.draft.body.moves().is_empty());
+        let is_new = |change: &Move| !waiting.contains(&change.name);
+        let moved = self.ledger[length..]
+            .iter()
+            .find(|record| record.draft.body.moves().iter().any(is_new));
         assert!(moved.is_none(), "a stop of the prober moved something: {moved:?}");
+    }
+
+    /// This machine is suspended, or its wall clock is set forward: time goes by that the monotonic clock does not count. Nothing that
+    /// is answered changes, and nothing is recorded; what was under way ends afterwards.
+    pub fn suspend(&mut self, duration: Duration) {
+        let decisions = |world: &World| -> Vec<Decision> { world.fleet.names.keys().map(|name| world.decide(name)).collect() };
+        self.settle();
+        let (before, length) = (decisions(self), self.ledger.len());
+        self.now.wall = Now { ..self.now }.plus(duration).wall;
+        self.woke = Some((self.now.mono, duration));
+        self.fresh_since = self.now.mono;
+        self.watch.start_anew();
+        let changes = self.book.wake(duration, self.now);
+        self.touch(&changes);
+        self.settle();
+        let targets: Vec<ProbeTarget> = self.behaviours.keys().cloned().collect();
+        for (number, target) in targets.into_iter().enumerate() {
+            let failure = Failure {
+                reason: FailReason::Connect,
+                message: "connection reset".to_owned(),
+            };
+            let result = if number % 2 == 0 { Ok(()) } else { Err(failure) };
+            self.fold(&Outcome::new(target, self.now.mono, Duration::from_secs(1), result));
+        }
+        self.settle();
+        assert_eq!(decisions(self), before, "a suspension changed what is answered");
+        assert_eq!(self.ledger.len(), length, "a suspension was recorded: {:?}", self.ledger.last());
     }
 
     /// Changes how the probed addresses of a region (or one endpoint of it) behave, and lets their probes end now, once.
@@ -342,6 +379,10 @@ impl World {
     /// The names of an application whose verdicts changed are looked at again.
     fn touch(&mut self, changes: &[Change]) {
         self.changed |= !changes.is_empty();
+        if changes.iter().any(|change| matches!(change.what, ChangeKind::Confirmed { .. })) {
+            // Delays start anew.
+            self.fresh_since = self.now.mono;
+        }
         let apps: BTreeSet<&AppId> = changes.iter().map(|change| &change.app).collect();
         for name in apps.into_iter().filter_map(|app| self.fleet.names_of.get(app)).flatten() {
             self.watch.touch(name);

@@ -16,6 +16,10 @@ impl World {
             return;
         }
         for (name, steered) in &self.fleet.names {
+            if self.is_unconfirmed(steered) {
+                // Nor is anything of this name before its regions are heard again.
+                continue;
+            }
             let known = self.state.name(name).unwrap();
             let status = self.book.region(&steered.app.id, &known.active).unwrap();
             let sick = status.health == RegionHealth::Unhealthy;
@@ -52,6 +56,15 @@ impl World {
         }
     }
 
+    /// Whether anything known of the regions of a name is from before this machine was suspended.
+    fn is_unconfirmed(&self, steered: &SteeredName) -> bool {
+        let status = |region| self.book.region(&steered.app.id, region);
+        steered
+            .order
+            .iter()
+            .any(|region| status(region).is_some_and(|status| status.unconfirmed.is_some()))
+    }
+
     /// When the prober comes under suspicion, no answer loses a record, but for one that was sick and answered because all of its family
     /// were.
     pub(super) fn check_answers_stay(&self, before: &Book) {
@@ -83,6 +96,13 @@ impl World {
             draft.actor != Actor::Policy || self.book.suspicion().is_none(),
             "the prober is suspected, and yet: {draft:?}"
         );
+        if let Body::ProposalOpened { name, .. } | Body::ProposalEnded { name, .. } = &draft.body {
+            let steered = self.fleet.names.get(name).filter(|_| draft.actor == Actor::Policy);
+            assert!(
+                steered.is_none_or(|steered| !self.is_unconfirmed(steered)),
+                "on what is from before a suspension: {draft:?}"
+            );
+        }
         for (name, known) in self.state.names() {
             // Promise 2. The config of a name that is being added or retired may not be served yet.
             assert!(
@@ -170,8 +190,21 @@ impl World {
                 (status(&change.to).since, steered.app.failback_delay)
             }
         };
-        let waited = self.now.mono.since(since.max(self.started_at));
+        let fresh_since = self.woke.map_or(self.started_at, |(woke, _)| woke.max(self.started_at));
+        let waited = self.now.mono.since(since.max(fresh_since));
         assert!(waited >= delay, "a move after {waited:?}, before its delay: {draft:?}");
+        assert!(!self.is_unconfirmed(steered), "{draft:?}");
+        if let Some((woke, slept)) = self.woke {
+            let stale_after = steered.app.probes.iter().map(|probe| probe.stale_after).max().unwrap();
+            let rests_on = if sick { vec![&change.from, &change.to] } else { vec![&change.to] };
+            for region in rests_on {
+                let heard_at = status(region).evidence_at;
+                assert!(
+                    slept < stale_after || heard_at.is_some_and(|at| at > woke),
+                    "nothing was heard of {region} since a suspension: {draft:?}"
+                );
+            }
+        }
     }
 
     /// The promises about answers.

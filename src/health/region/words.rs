@@ -12,8 +12,17 @@ const REASON_ENDPOINTS_MAX: usize = 16;
 impl RegionBook {
     /// Why the health is what it is, in words that name the failing probes.
     pub(super) fn reason(&self, app: &App) -> String {
+        let reason = self.reason_shown(app);
+        match self.status.unconfirmed {
+            Some(_) => format!("{reason}; not confirmed since this machine was suspended"),
+            None => reason,
+        }
+    }
+
+    /// Why the health is what is shown.
+    fn reason_shown(&self, app: &App) -> String {
         let all = self.endpoints.len();
-        let (healthy, unhealthy) = (self.tally.healthy, self.tally.unhealthy);
+        let (healthy, unhealthy) = (self.tally.shown.healthy, self.tally.shown.unhealthy);
         if !self.probed {
             return match app.probes.is_empty() {
                 true => "not probed".to_owned(),
