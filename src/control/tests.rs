@@ -11,8 +11,8 @@ use crate::config::Outline;
 use crate::health::Book;
 use crate::ledger::Hash;
 use crate::model::{
-    Actor, AppId, Body, Draft, Evidence, FailReason, Failure, Gate, Generation, Move, MoveKind, Name, Outcome, ProbeTarget, RegionHealth,
-    RegionId,
+    Actor, AppId, Body, Draft, Evidence, FailReason, Failure, Gate, Generation, HealthSource, Move, MoveKind, Name, Outcome, ProbeTarget,
+    RegionHealth, RegionId,
 };
 use crate::probe::Prober;
 use crate::role::{self, Command, Request, State, Watch};
@@ -410,6 +410,30 @@ async fn a_region_of_which_nothing_was_ever_heard_is_alerted_without_any_change(
     bench.writer.tick(now.plus(Duration::from_secs(3600)));
     assert!(is_alerted(&bench));
     assert!(bench.writer.unheard_until.is_none(), "what comes now is a change");
+}
+
+#[tokio::test]
+async fn a_suspension_is_noticed_before_anything_is_decided_on_what_was_known() {
+    let mut bench = Bench::new(&probed());
+    let (shop, iad) = (AppId::new("shop"), RegionId::new("iad"));
+    let targets: Vec<ProbeTarget> = bench.writer.health.targets(&shop).iter().map(|one| one.target.clone()).collect();
+    let now = bench.writer.clock.now();
+    for target in targets {
+        bench
+            .writer
+            .health
+            .observe(&Outcome::new(target, now.mono, Duration::ZERO, Ok(())), now);
+    }
+    let is_unconfirmed = |bench: &Bench| {
+        let view = bench.view.load();
+        view.health.region(&shop, &iad).unwrap().unconfirmed.is_some()
+    };
+    let is_alerted = |bench: &Bench| bench.view.load().alerts.keys().any(|key| key.alert == AlertKind::ClockStepped);
+    bench.writer.look_at_clocks();
+    assert!(!is_unconfirmed(&bench) && !is_alerted(&bench));
+    bench.writer.clock.sleep_through(Duration::from_secs(3 * 3600));
+    bench.writer.look_at_clocks();
+    assert!(is_unconfirmed(&bench) && is_alerted(&bench));
 }
 
 #[tokio::test]

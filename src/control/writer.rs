@@ -198,6 +198,7 @@ impl Writer {
         self.begin();
         let (mut batch, mut probing) = (Vec::new(), true);
         loop {
+            self.look_at_clocks();
             self.start_append();
             let due = self.sleep_until();
             // Commands before outcomes: a storm of outcomes must not delay the operator.
@@ -287,9 +288,18 @@ impl Writer {
             self.publisher.show_health(&self.health);
         }
         self.node_alert(AlertKind::ProberLate, self.health.is_late(now));
-        if let Some(step) = self.clock.take_step() {
-            self.node_alert(AlertKind::ClockStepped, Some(step));
+    }
+
+    /// Notices that this machine was suspended, before anything is decided on what was known before.
+    pub(super) fn look_at_clocks(&mut self) {
+        let Some(step) = self.clock.take_step() else { return };
+        if let Some(slept) = step.slept {
+            let now = self.clock.now();
+            self.watch.start_anew();
+            let changes = self.health.wake(slept, now);
+            self.take_changes(changes, now);
         }
+        self.node_alert(AlertKind::ClockStepped, Some(step.message));
     }
 
     /// A part of the history.
@@ -305,6 +315,7 @@ impl Writer {
 
     /// Folds probe outcomes into health.
     fn fold(&mut self, events: impl Iterator<Item = ProbeEvent>) {
+        self.look_at_clocks();
         let now = self.clock.now();
         // First what time brought: after a stop of this process nothing may move on evidence that went stale meanwhile.
         let mut changes = self.health.poll(now);
