@@ -2,7 +2,8 @@
 //!
 //! Times are wall times, since a monotonic clock does not outlive its process. Evidence read back obeys the
 //! same freshness rule as any other: what is too old makes `unknown` with the last verdict visible, never
-//! `unhealthy`. A cell is taken back only by a probe with the same fingerprint; regions count from there,
+//! `unhealthy`. Evidence from ahead of the clock says that the clock was set back, or was wrong when this was written: how old any of
+//! it is nobody knows then, and all of it is too old. A cell is taken back only by a probe with the same fingerprint; regions count from there,
 //! their `since` being the start of this process.
 
 use super::cell::Cell;
@@ -56,6 +57,8 @@ pub struct SavedCell {
 
 /// The form written by this version.
 const VERSION: u32 = 1;
+/// How far evidence may be ahead of the clock: one that is kept right goes back by less.
+const AHEAD_MAX: Duration = Duration::from_secs(2);
 
 impl Book {
     /// What to write to disk.
@@ -80,6 +83,8 @@ impl Book {
             return changes;
         }
         self.restore_addresses(saved, now, &mut changes);
+        let newest = saved.cells.iter().map(|one| one.at).max();
+        let is_dated = newest.is_none_or(|newest| newest.since(now.wall) <= AHEAD_MAX);
         for one in &saved.cells {
             let Some(probe) = self.probe_with(&one.app, &one.probe) else {
                 continue;
@@ -92,7 +97,9 @@ impl Book {
                 probe,
             };
             if self.cell(&target).is_some_and(|cell| cell.last.is_none()) {
-                self.touch(&target, now.mono, &mut changes, |cell, spec| restore_cell(cell, spec, one, now));
+                self.touch(&target, now.mono, &mut changes, |cell, spec| {
+                    restore_cell(cell, spec, one, is_dated, now)
+                });
             }
         }
         for id in self.apps.keys().cloned().collect::<Vec<_>>() {
@@ -148,21 +155,25 @@ fn saved_cell(cell: &Cell, print: &str, last: &Run, now: Now) -> SavedCell {
     }
 }
 
-/// Puts what was saved into a cell that knows nothing.
-fn restore_cell(cell: &mut Cell, spec: &ProbeSpec, saved: &SavedCell, now: Now) {
+/// Puts what was saved into a cell that knows nothing; what is not dated rightly is as old as makes it stale.
+fn restore_cell(cell: &mut Cell, spec: &ProbeSpec, saved: &SavedCell, is_dated: bool, now: Now) {
+    let mono_at = |wall: Wall| match is_dated {
+        true => now.mono_at(wall),
+        false => now.mono.minus(spec.stale_after),
+    };
     cell.verdict = saved.verdict;
     cell.since = now.mono_at(saved.since);
     cell.failures = saved.failures.min(spec.fall);
     cell.successes = saved.successes.min(spec.rise);
     cell.last = Some(Run {
-        at: now.mono_at(saved.at),
+        at: mono_at(saved.at),
         took: Duration::from_millis(saved.took_ms),
         result: saved.failure.clone().map_or(Ok(()), Err),
         next: None,
         note: String::new(),
         values: Vec::new(),
     });
-    cell.said = saved.said.map(|(observed, at)| (observed, now.mono_at(at)));
+    cell.said = saved.said.map(|(observed, at)| (observed, mono_at(at)));
     cell.expire(spec, now.mono);
 }
 

@@ -467,6 +467,42 @@ fn saved_health_obeys_the_freshness_rule_by_the_wall_clock() {
 }
 
 #[test]
+fn saved_health_from_ahead_of_the_clock_is_of_no_known_age() {
+    let app = shop(&[A, B], vec![probe(80)]);
+    let mut bench = Bench::new(app.clone());
+    for _ in 0..3 {
+        bench.outcome(A, 0, REFUSED);
+    }
+    bench.after(20);
+    bench.says(B, 0, Observed::Active);
+    let saved = bench.book.save(bench.now);
+    let restored = |back_ms: u64| {
+        let now = Now {
+            mono: Mono::ORIGIN,
+            wall: Wall(bench.now.wall.0 - back_ms),
+        };
+        let mut book = Book::new();
+        book.reconfigure(&fleet(app.clone()), now);
+        book.restore(&saved, now);
+        Bench { book, now }
+    };
+    let a_little = restored(1_000);
+    assert_eq!(
+        (a_little.verdict(A, 0), a_little.verdict(B, 0)),
+        (Verdict::Unhealthy, Verdict::Healthy)
+    );
+    // The evidence on A lies before the clock, that on B ahead of it: neither is known to be fresh.
+    for back_ms in [3_000, 3_600_000] {
+        let back = restored(back_ms);
+        assert_eq!((back.iad().health, back.iad().observed), (RegionHealth::Unknown, Observed::None));
+        for (address, was) in [(A, Verdict::Unhealthy), (B, Verdict::Healthy)] {
+            let status = back.book.target(&target(address, 0)).unwrap();
+            assert_eq!((status.verdict, status.stale_verdict), (Verdict::Unknown, Some(was)), "{address}");
+        }
+    }
+}
+
+#[test]
 fn saved_host_names_get_their_addresses_back() {
     let app = shop(&["lb.example.com."], vec![probe(80)]);
     let (id, iad) = (AppId::new("shop"), RegionId::new("iad"));
