@@ -17,6 +17,9 @@ use crate::model::{Discard, FailReason, Failure, Mono, Observed, Outcome, ProbeS
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Said of an address of a host name that goes on from another one.
+pub(super) const INHERITED: &str = "not probed yet, as the address before it";
+
 /// The last run of a probe.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Run {
@@ -53,6 +56,8 @@ pub(super) struct Cell {
     pub successes: u32,
     /// The last outcome that counted.
     pub last: Option<Run>,
+    /// Before that: when the last outcome came at the address of the same host name that it goes on from.
+    pub inherited: Option<Mono>,
     /// The last outcome, where it was not counted, and why not.
     pub aside: Option<(Discard, Run)>,
     /// Whether it is `unknown` because the prober came under suspicion.
@@ -77,12 +82,31 @@ impl Cell {
             failures: 0,
             successes: 0,
             last: None,
+            inherited: None,
             aside: None,
             frozen: false,
             unconfirmed: None,
             voice: Voice::default(),
             said: None,
         }
+    }
+
+    /// Goes on from where this probe was at another address of the same host name: the counts, and that it was unhealthy. That it
+    /// was healthy it has to show itself.
+    pub fn inherit(&mut self, from: &Cell) {
+        if from.stale.is_some() {
+            return;
+        }
+        self.inherited = from.heard_at();
+        (self.failures, self.successes) = (from.failures, from.successes);
+        if from.verdict == Verdict::Unhealthy {
+            (self.verdict, self.since, self.unconfirmed) = (from.verdict, from.since, from.unconfirmed);
+        }
+    }
+
+    /// When the evidence came that the verdict rests on.
+    pub fn heard_at(&self) -> Option<Mono> {
+        self.last.as_ref().map(|last| last.at).or(self.inherited)
     }
 
     /// Whether an outcome that ended at `at` is new and of this cell.
@@ -166,7 +190,7 @@ impl Cell {
     /// from now on, and is counted anew. Gives what it said of the prober, if that is as old.
     pub fn wake(&mut self, spec: &ProbeSpec, slept: Duration, now: Mono) -> Option<Voice> {
         let fresh = |at: Mono| now.since(at).saturating_add(slept) < spec.stale_after;
-        let ran = self.last.as_ref().is_some_and(|last| fresh(last.at));
+        let ran = self.heard_at().is_some_and(fresh);
         if ran && self.said.is_none_or(|(_, at)| fresh(at)) {
             return None;
         }
@@ -183,8 +207,8 @@ impl Cell {
             self.said = None;
             self.unconfirmed = self.unconfirmed.filter(|_| self.verdict != Verdict::Unknown);
         }
-        let over = |last: &Run| now >= last.at.plus(spec.stale_after);
-        if self.stale.is_none() && self.last.as_ref().is_some_and(over) {
+        let over = |at: Mono| now >= at.plus(spec.stale_after);
+        if self.stale.is_none() && self.heard_at().is_some_and(over) {
             if self.verdict != Verdict::Unknown {
                 self.since = now;
             }
@@ -230,7 +254,7 @@ impl Cell {
 
     /// When something of it goes stale next.
     pub fn due(&self, spec: &ProbeSpec) -> Option<Mono> {
-        let verdict = self.last.as_ref().filter(|_| self.stale.is_none()).map(|last| last.at);
+        let verdict = self.heard_at().filter(|_| self.stale.is_none());
         let said = self.said.map(|(_, at)| at);
         let oldest = match (verdict, said) {
             (Some(a), Some(b)) => Some(a.min(b)),
@@ -264,6 +288,7 @@ impl Cell {
         match (self.stale, &self.last) {
             (Some(Verdict::Unknown), _) => why.to_owned(),
             (Some(verdict), _) => format!("{why}, was {}", verdict.as_str()),
+            (None, None) if self.inherited.is_some() => INHERITED.to_owned(),
             (None, None) => "no evidence yet".to_owned(),
             (None, Some(run)) => match &run.result {
                 Ok(()) => "passes".to_owned(),

@@ -233,8 +233,8 @@ impl Book {
         }
     }
 
-    /// Takes in the addresses that a host name resolved to: new ones start `unknown`, gone ones go. An empty
-    /// list changes nothing, since a failed look-up is not an empty set.
+    /// Takes in the addresses that a host name resolved to: gone ones go, new ones start with what was counted at the best of those
+    /// before, `unhealthy` where that was, else `unknown`. An empty list changes nothing, since a failed look-up is not an empty set.
     pub fn resolved(&mut self, app: &AppId, region: &RegionId, endpoint: &Endpoint, addresses: &[IpAddr], now: Now) -> Vec<Change> {
         let mut changes = Vec::new();
         if addresses.is_empty() || matches!(endpoint, Endpoint::Address(_)) {
@@ -258,6 +258,12 @@ impl Book {
                     due.remove(&(at, cell.target));
                 }
             }
+            // Those that were in it are so still: a host name is its region's only endpoint, so these are few.
+            let all = region.cells().filter_map(|cell| {
+                let at = cell.due(probes.get(cell.target.probe)?)?;
+                Some((at, Arc::clone(&cell.target)))
+            });
+            due.extend(all);
         }
         changes
     }

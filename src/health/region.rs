@@ -13,6 +13,7 @@ use super::{Change, ChangeKind};
 use crate::model::{
     App, Confirmed, Endpoint, EndpointStatus, Mono, Observed, ProbeTarget, RegionHealth, RegionId, RegionStatus, Require, Verdict,
 };
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -271,7 +272,8 @@ impl RegionBook {
         }
     }
 
-    /// Takes in the addresses of a host name; gives the cells that went.
+    /// Takes in the addresses of a host name; gives the cells that went. One that comes goes on from where the best of those before
+    /// was, and so from where the endpoint was: names whose addresses change at each look-up would never fail `fall` times in a row.
     pub fn resolved(
         &mut self,
         app: &App,
@@ -292,13 +294,17 @@ impl RegionBook {
         }
         let book = Arc::make_mut(book);
         let mut old = std::mem::take(&mut book.addresses);
+        let best = old.iter().max_by_key(|one| one.standing(app)).cloned();
         for address in wanted {
             match old.iter().position(|one| one.address == address) {
                 Some(place) => book.addresses.push(old.swap_remove(place)),
-                // Born with the config, not now: the first outcome may have ended before this look-up was taken in.
-                None => book
-                    .addresses
-                    .push(AddressBook::new(app, id, endpoint, address, None, self.configured)),
+                None => {
+                    // Born with the config, not now: the first outcome may have ended before this look-up was taken in.
+                    let mut new = AddressBook::new(app, id, endpoint, address, None, self.configured);
+                    let from = best.iter().flat_map(|one| &one.cells);
+                    new.cells.iter_mut().zip(from).for_each(|(cell, from)| cell.inherit(from));
+                    book.addresses.push(new);
+                }
             }
         }
         self.count_all(app, id, now, changes);
@@ -323,7 +329,7 @@ impl RegionBook {
                 self.tally.confirmed.recount(Observed::None, cell.confirmed_observed());
                 self.tally.frozen += usize::from(cell.frozen);
                 if app.probes.get(cell.target.probe).is_some_and(|spec| !spec.monitoring_only) {
-                    evidence_at = evidence_at.max(cell.last.as_ref().map(|last| last.at));
+                    evidence_at = evidence_at.max(cell.heard_at());
                 }
             }
             endpoints.push(EndpointStatus {
@@ -500,6 +506,20 @@ impl AddressBook {
             address,
             cells: cells.collect(),
         }
+    }
+
+    /// How well it is among the addresses of a name: by its verdict, then by how few failures and how many successes its counting
+    /// probes have.
+    fn standing(&self, app: &App) -> (u8, Reverse<u32>, u32) {
+        let rank = match self.verdict(app, |cell| cell.verdict) {
+            Verdict::Unhealthy => 0,
+            Verdict::Unknown => 1,
+            Verdict::Healthy => 2,
+        };
+        let cells = || app.probes.iter().zip(&self.cells).filter(|(spec, _)| !spec.monitoring_only);
+        let failures = cells().map(|(_, cell)| cell.failures).max().unwrap_or_default();
+        let successes = cells().map(|(_, cell)| cell.successes).min().unwrap_or_default();
+        (rank, Reverse(failures), successes)
     }
 
     /// Over the counting probes, by the application's `require`.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 mod asleep;
 mod hearsay;
+mod rotation;
 mod truth;
 
 /// A probe with the thresholds 3 and 2, stale after 30 s.

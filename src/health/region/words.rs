@@ -1,6 +1,7 @@
 //! Why a region's health is what it is, in words.
 
 use super::*;
+use crate::health::cell::INHERITED;
 
 /// Most different failures that a reason names.
 const REASONS_MAX: usize = 2;
@@ -95,8 +96,12 @@ impl RegionBook {
             let Some(spec) = app.probes.get(cell.target.probe).filter(|spec| !spec.monitoring_only) else {
                 continue;
             };
-            // An unhealthy probe whose last run passed is on its way up.
-            let message = cell.failure().map_or("recovering", |failure| &failure.message);
+            let message = match (&cell.last, cell.failure()) {
+                (_, Some(failure)) => &failure.message,
+                (None, None) => INHERITED,
+                // An unhealthy probe whose last run passed is on its way up.
+                (Some(_), None) => "recovering",
+            };
             let message = shorten(message);
             let kind = spec.kind.as_str();
             let alike = app.probes.iter().filter(|other| other.kind.as_str() == kind).count();
