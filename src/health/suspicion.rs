@@ -23,8 +23,10 @@
 //!    answered and known sick endpoints stay left out, so the answers stay as they are.
 //! 6. **The end.** Not before the window has passed once more, and then as soon as law 4 does not hold for the last words of all
 //!    that were heard since the beginning: for a sick prober when it is well; for regions that died at the same moment when
-//!    enough others are reached. Or when for a minute without a break some region has been reached: then the prober works, and
-//!    what it cannot reach is counted as sick from then on, `fall` runs anew.
+//!    enough others are reached. Or when for a minute without a break some region has been reached, by the last words of those who
+//!    spoke of late (within twice that window): then the prober works, and what it cannot reach is counted as sick from then on,
+//!    `fall` runs anew. The words of slow probes are not waited for: after an outage they say for an hour what was an hour ago.
+//!    What was said until the end begins no other suspicion.
 //! 7. **Danger, weighed.** With two regions suspicion needs both cut off, and then there is nowhere to move to: it cannot keep a
 //!    failover from happening. With more, it delays one by that minute, if more than the share of all regions die at once. An
 //!    application whose endpoints are all in one region cannot be moved by anybody.
@@ -57,8 +59,17 @@ const WORD: u64 = 1_000;
 pub(super) struct Voice {
     /// The last word that was heard.
     word: Option<Word>,
-    /// In which suspicion it was heard last, and whether it was cut off.
-    heard: Option<(u32, bool)>,
+    /// What was heard last in a suspicion.
+    heard: Option<Heard>,
+}
+
+/// What a probe said in a suspicion, new or not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Heard {
+    /// In which.
+    number: u32,
+    /// What.
+    word: Word,
 }
 
 /// One word.
@@ -97,6 +108,8 @@ pub(super) struct Poll {
     present: Option<Present>,
     /// Number of suspicions so far.
     number: u32,
+    /// When the last one ended: what was said until then begins no other.
+    ended_at: Option<Mono>,
 }
 
 impl Default for Poll {
@@ -108,6 +121,7 @@ impl Default for Poll {
             windows: Vec::new(),
             present: None,
             number: 0,
+            ended_at: None,
         }
     }
 }
@@ -147,6 +161,8 @@ struct Present {
     began: Suspicion,
     /// The last words since, by region.
     regions: Vec<Count>,
+    /// Those of late.
+    recent: Window,
     /// Since when some region is reached without a break.
     reached_since: Option<Mono>,
 }
@@ -191,13 +207,12 @@ impl Poll {
         }
         if let Some(present) = &mut self.present {
             present.regions = vec![Count::default(); count];
+            present.recent = Window::new(present.recent.length, count);
         }
         for (region, voice) in voices {
             let Some(&place) = self.places.get(region) else { continue };
             if let Some(word) = voice.word {
-                for window in &mut self.windows {
-                    window.add(place, word, true);
-                }
+                self.count(place, word, true);
             }
             self.tell_present(place, None, voice.heard);
         }
@@ -217,11 +232,19 @@ impl Poll {
     pub fn forget(&mut self, region: &RegionId, voice: Voice) {
         let Some(&place) = self.places.get(region) else { return };
         if let Some(word) = voice.word {
-            for window in &mut self.windows {
-                window.add(place, word, false);
-            }
+            self.count(place, word, false);
         }
         self.tell_present(place, voice.heard, None);
+    }
+
+    /// Counts a word in or out, if it is later than the last suspicion.
+    fn count(&mut self, place: usize, word: Word, comes: bool) {
+        if self.ended_at.is_some_and(|ended| word.at <= ended) {
+            return;
+        }
+        for window in &mut self.windows {
+            window.add(place, word, comes);
+        }
     }
 
     /// Hears the next word of a probe with a verdict; gives its voice afterwards.
@@ -234,14 +257,17 @@ impl Poll {
         let word = (!cut || turns).then_some(Word { at, cut, before: verdict });
         for window in &mut self.windows {
             window.advance(at);
-            if let Some(word) = word {
-                if let Some(old) = voice.word {
-                    window.add(place, old, false);
-                }
-                window.add(place, word, true);
-            }
         }
-        let heard = self.present.is_some().then_some((self.number, cut));
+        if let Some(word) = word {
+            if let Some(old) = voice.word {
+                self.count(place, old, false);
+            }
+            self.count(place, word, true);
+        }
+        let heard = self.present.is_some().then_some(Heard {
+            number: self.number,
+            word: Word { at, cut, before: verdict },
+        });
         self.tell_present(place, voice.heard, heard);
         Voice {
             word: word.or(voice.word),
@@ -253,7 +279,7 @@ impl Poll {
     pub fn weigh(&mut self, now: Mono) -> Option<Turn> {
         if let Some(present) = &mut self.present {
             return present.is_over(self.above, now).then(|| {
-                self.present = None;
+                self.end(now);
                 Turn::Ends
             });
         }
@@ -269,24 +295,35 @@ impl Poll {
                 figures: figures(&found.regions, above),
             },
             regions: vec![Count::default(); self.places.len()],
+            recent: Window::new(within.saturating_mul(2), self.places.len()),
             reached_since: None,
         });
         // What began in the slot that the window's start lies in belongs to it.
-        Some(Turn::Begins(now.minus(within + within / SLOTS as u32)))
+        let since = now.minus(within + within / SLOTS as u32);
+        Some(Turn::Begins(self.ended_at.map_or(since, |ended| ended.max(since))))
+    }
+
+    /// The present suspicion is over.
+    fn end(&mut self, now: Mono) {
+        (self.present, self.ended_at) = (None, Some(now));
+        self.windows.iter_mut().for_each(Window::clear);
     }
 
     /// Replaces what a probe said since the suspicion began.
-    fn tell_present(&mut self, place: usize, old: Option<(u32, bool)>, new: Option<(u32, bool)>) {
+    fn tell_present(&mut self, place: usize, old: Option<Heard>, new: Option<Heard>) {
         let number = self.number;
-        let Some(count) = self.present.as_mut().and_then(|present| present.regions.get_mut(place)) else {
+        let Some(Present { regions, recent, .. }) = &mut self.present else {
             return;
         };
-        let of_now = |heard: &(u32, bool)| heard.0 == number;
-        if let Some((_, cut)) = old.filter(of_now) {
-            count.take(cut);
+        let Some(count) = regions.get_mut(place) else { return };
+        let of_now = |heard: &Heard| heard.number == number;
+        if let Some(Heard { word, .. }) = old.filter(of_now) {
+            count.take(word.cut);
+            recent.add(place, word, false);
         }
-        if let Some((_, cut)) = new.filter(of_now) {
-            count.add(cut);
+        if let Some(Heard { word, .. }) = new.filter(of_now) {
+            count.add(word.cut);
+            recent.add(place, word, true);
         }
     }
 }
@@ -303,6 +340,13 @@ impl Window {
             regions: vec![Count::default(); regions],
             all: Count::default(),
         }
+    }
+
+    /// Lets go of all words.
+    fn clear(&mut self) {
+        self.slots.fill([Count::default(); SLOTS as usize]);
+        self.regions.fill(Count::default());
+        self.all = Count::default();
     }
 
     /// Words that a probe is expected to say in it.
@@ -367,8 +411,10 @@ impl Window {
 impl Present {
     /// Law 6.
     fn is_over(&mut self, above: u8, now: Mono) -> bool {
+        self.recent.advance(now);
+        let recent = figures(&self.recent.regions, above);
         let figures = figures(&self.regions, above);
-        self.reached_since = match figures.regions_cut < figures.regions {
+        self.reached_since = match recent.regions_cut < recent.regions {
             true => self.reached_since.or(Some(now)),
             false => None,
         };

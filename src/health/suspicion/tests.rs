@@ -201,6 +201,72 @@ fn a_region_that_is_reached_for_a_minute_without_a_break_ends_it() {
     assert!(took >= STANDS_FOR && took < Duration::from_secs(70), "{took:?}");
 }
 
+/// Two fast probes and twenty slow ones in two regions; everything is cut off for eight minutes.
+fn after_an_outage() -> Bench {
+    let regions: Vec<&str> = (0..22).map(|at| if at % 2 == 0 { "iad" } else { "fra" }).collect();
+    let mut cycles = [600_000; 22];
+    (cycles[0], cycles[1]) = (1_000, 1_000);
+    let mut bench = Bench::new(&regions, &cycles, 50);
+    let minutes = |bench: &mut Bench, count: u64, cut: bool| {
+        for half_minute in 0..count * 2 {
+            for _ in 0..30 {
+                bench.word(500, 0, cut);
+                bench.word(500, 1, cut);
+            }
+            bench.word(0, 2 + (half_minute as usize % 20), cut);
+        }
+    };
+    minutes(&mut bench, 10, false);
+    assert_eq!(bench.poll.suspicion(), None);
+    minutes(&mut bench, 8, true);
+    assert!(bench.poll.suspicion().is_some());
+    bench
+}
+
+#[test]
+fn the_slow_are_not_waited_for_once_the_fast_are_reached_for_a_minute() {
+    let mut bench = after_an_outage();
+    let back = bench.now;
+    while bench.poll.suspicion().is_some() {
+        bench.word(500, 0, false);
+        bench.word(500, 1, false);
+        assert!(
+            bench.now.since(back) < Duration::from_secs(70),
+            "what the slow ones said is minutes old"
+        );
+    }
+    assert!(bench.now.since(back) >= STANDS_FOR, "a moment is not enough");
+    for _ in 0..600 {
+        let turns = (bench.word(500, 0, false), bench.word(500, 1, false));
+        assert_eq!(turns, (None, None), "what the slow ones said before does not begin it again");
+    }
+    bench.word(500, 0, true);
+    assert!(
+        matches!(bench.word(500, 1, true), Some(Turn::Begins(_))),
+        "another outage is another suspicion"
+    );
+}
+
+#[test]
+fn a_moment_in_which_the_fast_are_reached_ends_nothing() {
+    let mut bench = after_an_outage();
+    for round in 0..600 {
+        // Reached for half a minute, then cut off for some seconds.
+        let cut = round % 40 >= 30;
+        bench.word(500, 0, cut);
+        bench.word(500, 1, cut);
+        assert!(bench.poll.suspicion().is_some(), "after {round} s");
+    }
+    // One word of a slow one, and silence about its region: it is of late for two windows only.
+    for round in 0..600 {
+        if round == 0 {
+            bench.word(0, 3, false);
+        }
+        bench.word(1_000, 0, true);
+        assert!(bench.poll.suspicion().is_some(), "after {round} s");
+    }
+}
+
 proptest! {
     /// The sums kept while words come are those found by looking at every word again.
     #[test]
@@ -222,7 +288,8 @@ proptest! {
             }
             let live = || bench.probes.iter().zip(gone).filter(|(_, gone)| !gone).map(|(one, _)| one);
             for window in &bench.poll.windows {
-                let words = live().filter_map(|(_, voice)| voice.word);
+                let counts = |word: &Word| bench.poll.ended_at.is_none_or(|ended| word.at > ended);
+                let words = live().filter_map(|(_, voice)| voice.word).filter(counts);
                 let heard: Vec<Word> = words.filter(|word| window.slot - window.slot_of(word.at) < SLOTS).collect();
                 let cut = heard.iter().filter(|word| word.cut).count();
                 prop_assert_eq!((window.all.heard as usize, window.all.cut as usize), (heard.len(), cut));
@@ -230,7 +297,9 @@ proptest! {
             }
             if let Some(present) = &bench.poll.present {
                 let number = bench.poll.number;
-                let heard = live().filter_map(|(_, voice)| voice.heard).filter(|(one, _)| *one == number);
+                let heard = live().filter_map(|(_, voice)| voice.heard).filter(|heard| heard.number == number);
+                let of_late = heard.clone().filter(|heard| present.recent.slot - present.recent.slot_of(heard.word.at) < SLOTS);
+                prop_assert_eq!(present.recent.all.heard as usize, of_late.count());
                 prop_assert_eq!(present.regions.iter().map(|count| count.heard as usize).sum::<usize>(), heard.count());
                 prop_assert!(above < 100 && present.began.figures.regions >= 2);
             }
