@@ -413,6 +413,19 @@ async fn a_region_of_which_nothing_was_ever_heard_is_alerted_without_any_change(
 }
 
 #[tokio::test]
+async fn the_alert_on_the_prober_ends_also_where_no_region_is_left_to_tell_of_it() {
+    let mut bench = Bench::new(&probed());
+    let is_alerted = |bench: &Bench| bench.view.load().alerts.keys().any(|key| key.alert == AlertKind::ProberSuspected);
+    bench
+        .writer
+        .node_alert(AlertKind::ProberSuspected, Some("everything is cut off".to_owned()));
+    assert!(is_alerted(&bench));
+    let now = bench.writer.clock.now();
+    bench.writer.tell_changes(&[], now);
+    assert!(!is_alerted(&bench), "nothing is suspected");
+}
+
+#[tokio::test]
 async fn a_suspension_is_noticed_before_anything_is_decided_on_what_was_known() {
     let mut bench = Bench::new(&probed());
     let (shop, iad) = (AppId::new("shop"), RegionId::new("iad"));

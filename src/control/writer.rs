@@ -398,10 +398,9 @@ impl Writer {
     /// Records changed verdicts on this node and tells them; the names that they concern.
     pub(super) fn tell_changes(&mut self, changes: &[Change], now: Now) -> BTreeSet<Name> {
         self.history.changed(changes, now.mono);
-        if changes.iter().any(|change| matches!(change.what, ChangeKind::Prober { .. })) {
-            let suspicion = self.health.suspicion().map(suspected_message);
-            self.node_alert(AlertKind::ProberSuspected, suspicion);
-        }
+        // Whatever changed: with the last region goes whoever could be told that the suspicion is over.
+        let suspicion = self.health.suspicion().map(suspected_message);
+        self.node_alert(AlertKind::ProberSuspected, suspicion);
         let mut names: BTreeSet<Name> = BTreeSet::new();
         for change in changes {
             if let ChangeKind::Region { from, to } = &change.what {

@@ -199,6 +199,9 @@ impl Book {
         self.apps = apps;
         self.recount_due();
         self.recount_poll(fleet);
+        if Arc::make_mut(&mut self.poll).end_orphaned(now.mono) {
+            self.tell_prober(false, &mut changes);
+        }
         changes
     }
 

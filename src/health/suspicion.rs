@@ -5,7 +5,7 @@
 //!
 //! 1. **Words.** Every counting probe at every address has a word after each run: *reached* (it passed, or failed in a way that
 //!    only somebody who answers can: status, content, protocol, TLS, login) or *cut off* (no connection, no answer, or the probe
-//!    could not run). Monitoring-only probes have no word, nor has a run that this process itself was late for.
+//!    could not run). Monitoring-only probes and feeds have no word, nor has a run that this process itself was late for.
 //! 2. **Turns.** Being cut off is said once: when it follows *reached*, or is the first word of a probe that is not known to be
 //!    sick. What goes on being cut off has nothing new to say and is not heard again before it was reached. So what was sick for
 //!    long weighs nothing, on either side, and one outage is suspected at most once.
@@ -182,9 +182,18 @@ impl Poll {
         self.present.as_ref().map(|present| &present.began)
     }
 
-    /// Sets the share; 100 ends a suspicion with the next word.
+    /// Sets the share; 100 ends a suspicion with the next word or config.
     pub fn suspect_above(&mut self, percent: u8) {
         self.above = percent.min(100);
+    }
+
+    /// Ends a suspicion that nobody would end any more, since nobody speaks or nothing may be suspected; whether there was one.
+    pub fn end_orphaned(&mut self, now: Mono) -> bool {
+        let is_orphaned = self.present.is_some() && (self.windows.is_empty() || self.above >= 100);
+        if is_orphaned {
+            self.end(now);
+        }
+        is_orphaned
     }
 
     /// Starts anew with the paces and regions of a config, and with what its probes said before. A suspicion goes on.
@@ -467,9 +476,9 @@ fn exceeds(found: Figures, above: u8) -> bool {
     found.regions >= 2 && is_above(found.cut, found.heard, above) && is_above(found.regions_cut, found.regions, above)
 }
 
-/// The probes of an application that count.
+/// The probes of an application that have a word: those that count and look for themselves.
 fn counting(app: &App) -> impl Iterator<Item = &ProbeSpec> {
-    app.probes.iter().filter(|spec| !spec.monitoring_only)
+    app.probes.iter().filter(|spec| !spec.monitoring_only && !spec.is_hearsay())
 }
 
 /// The longest time from one outcome of a probe to the next.

@@ -213,3 +213,45 @@ fn a_suspicion_outlives_a_reload_and_ends_as_ever() {
     everywhere(&mut bench, None);
     assert_eq!((bench.book.suspicion(), bench.iad().health), (None, RegionHealth::Healthy));
 }
+
+#[test]
+fn a_suspicion_ends_with_a_config_in_which_nobody_speaks_or_nothing_is_suspected() {
+    let begun = || {
+        let mut bench = suspecting();
+        everywhere(&mut bench, Some(FailReason::Timeout));
+        assert!(bench.book.suspicion().is_some());
+        bench
+    };
+    let mut silent = shop(&[A, B], vec![probe(80)]);
+    silent.probes[0].monitoring_only = true;
+    let mut loud = shop(&[A, B], vec![probe(80)]);
+    loud.ttl = 31;
+    for (app, above, ends) in [(silent, 50, true), (loud.clone(), 100, true), (loud, 50, false)] {
+        let mut bench = begun();
+        bench.book.suspect_above(above);
+        let changes = bench.book.reconfigure(&fleet(app), bench.now);
+        assert_eq!(bench.book.suspicion().is_none(), ends);
+        let told = changes.iter().any(|change| change.what == ChangeKind::Prober { suspected: false });
+        assert_eq!(told, ends, "names, alerts and proposals wait for it");
+    }
+    let mut bench = begun();
+    bench.book.reconfigure(&Fleet::default(), bench.now);
+    assert_eq!(bench.book.suspicion(), None);
+}
+
+#[test]
+fn no_word_is_expected_of_feeds() {
+    let source = crate::model::FeedSource::Posted("shop".to_owned());
+    let max_age = Duration::from_secs(60);
+    let feed = ProbeSpec {
+        kind: ProbeKind::Feed(crate::model::FeedProbe { source, max_age }),
+        ..probe(80)
+    };
+    // Eight feeds and a probe: were feeds expected to speak, never a quarter of all would.
+    let probes: Vec<ProbeSpec> = std::iter::once(probe(80)).chain((0..8).map(|_| feed.clone())).collect();
+    let mut bench = Bench::new(shop(&[A, B], probes));
+    bench.book.suspect_above(50);
+    everywhere(&mut bench, None);
+    everywhere(&mut bench, Some(FailReason::Timeout));
+    assert!(bench.book.suspicion().is_some());
+}
