@@ -295,8 +295,11 @@ impl Writer {
         let Some(step) = self.clock.take_step() else { return };
         if let Some(slept) = step.slept {
             let now = self.clock.now();
-            self.watch.start_anew();
+            // Short ones, and a clock that is corrected now and then, change nothing, and delays go on.
             let changes = self.health.wake(slept, now);
+            let apps: BTreeSet<&AppId> = changes.iter().map(|change| &change.app).collect();
+            let names = apps.into_iter().filter_map(|app| self.config.fleet.names_of.get(app));
+            self.watch.start_anew(names.flatten());
             self.take_changes(changes, now);
         }
         self.node_alert(AlertKind::ClockStepped, Some(step.message));

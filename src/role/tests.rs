@@ -178,7 +178,10 @@ fn a_delay_starts_anew_after_a_suspension() {
     watch.touch(&app.name);
     assert_eq!(watch.poll(&state, &fleet, &health, start()), []);
     assert_eq!(watch.waiting(&app.name).map(|waiting| waiting.until), Some(at(30).mono));
-    watch.start_anew();
+    watch.start_anew([name("other.example.net.")].iter());
+    assert_eq!(watch.poll(&state, &fleet, &health, at(10)), []);
+    assert_eq!(watch.waiting(&app.name).map(|waiting| waiting.until), Some(at(30).mono));
+    watch.start_anew([app.name.clone()].iter());
     assert_eq!(watch.poll(&state, &fleet, &health, at(20)), []);
     assert_eq!(watch.waiting(&app.name).map(|waiting| waiting.until), Some(at(50).mono));
     assert_eq!(watch.poll(&state, &fleet, &health, at(49)), []);

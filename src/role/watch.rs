@@ -166,10 +166,13 @@ impl Watch {
         self.touched.extend(gone.cloned());
     }
 
-    /// Every delay that runs starts anew: this machine was suspended, and nobody knows whether its condition held meanwhile.
-    pub fn start_anew(&mut self) {
-        for (name, slot) in &mut self.slots {
-            slot.holds = None;
+    /// The delays of these names start anew: this machine was suspended for so long that nobody knows whether their conditions held
+    /// meanwhile.
+    pub fn start_anew<'n>(&mut self, names: impl Iterator<Item = &'n Name>) {
+        for name in names {
+            if let Some(slot) = self.slots.get_mut(name) {
+                slot.holds = None;
+            }
             self.touched.insert(name.clone());
         }
     }

@@ -79,6 +79,8 @@ pub struct World {
     started_at: Mono,
     /// When this machine was suspended last, and for how long.
     pub woke: Option<(Mono, Duration)>,
+    /// When what was known of an application became too old with that.
+    pub unconfirmed_at: BTreeMap<AppId, Mono>,
     /// Something changed since the promises were checked last.
     changed: bool,
     /// The index into the ledger at which this process started, and its state then: what a replay on the same clocks gives.
@@ -106,6 +108,7 @@ impl World {
             fresh_since: now.mono,
             started_at: now.mono,
             woke: None,
+            unconfirmed_at: BTreeMap::new(),
             changed: true,
             replayed: (0, State::new()),
         };
@@ -177,6 +180,7 @@ impl World {
         self.now = Now { mono: Mono::ORIGIN, wall };
         self.started_at = self.now.mono;
         self.woke = None;
+        self.unconfirmed_at.clear();
         self.fresh_since = self.now.mono;
         self.changed = true;
         for behaviour in self.behaviours.values_mut() {
@@ -341,9 +345,12 @@ impl World {
         let (before, length) = (decisions(self), self.ledger.len());
         self.now.wall = Now { ..self.now }.plus(duration).wall;
         self.woke = Some((self.now.mono, duration));
-        self.fresh_since = self.now.mono;
-        self.watch.start_anew();
         let changes = self.book.wake(duration, self.now);
+        let apps: BTreeSet<&AppId> = changes.iter().map(|change| &change.app).collect();
+        for app in apps {
+            self.unconfirmed_at.insert(app.clone(), self.now.mono);
+            self.watch.start_anew(self.fleet.names_of.get(app).into_iter().flatten());
+        }
         self.touch(&changes);
         self.settle();
         let targets: Vec<ProbeTarget> = self.behaviours.keys().cloned().collect();

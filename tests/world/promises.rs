@@ -190,8 +190,8 @@ impl World {
                 (status(&change.to).since, steered.app.failback_delay)
             }
         };
-        let fresh_since = self.woke.map_or(self.started_at, |(woke, _)| woke.max(self.started_at));
-        let waited = self.now.mono.since(since.max(fresh_since));
+        let fresh_since = self.unconfirmed_at.get(&steered.app.id).copied().max(Some(self.started_at));
+        let waited = self.now.mono.since(fresh_since.map_or(since, |fresh| fresh.max(since)));
         assert!(waited >= delay, "a move after {waited:?}, before its delay: {draft:?}");
         assert!(!self.is_unconfirmed(steered), "{draft:?}");
         if let Some((woke, slept)) = self.woke {
