@@ -4,6 +4,7 @@
 //! Counts are kept up to date with each cell that changes, so an outcome that changes no verdict costs the
 //! same in a region of ten thousand endpoints as in one of two.
 
+mod tally;
 mod words;
 
 use super::cell::Cell;
@@ -18,6 +19,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tally::{Counts, Tally};
 
 /// One region of an application.
 #[derive(Debug, Clone)]
@@ -34,30 +36,6 @@ pub(super) struct RegionBook {
     probed: bool,
     /// When this config came.
     configured: Mono,
-}
-
-/// Counts over a region.
-#[derive(Debug, Clone, Default)]
-struct Tally {
-    /// By what is shown.
-    shown: Counts,
-    /// By what is confirmed.
-    confirmed: Counts,
-    /// Cells that are unknown because the prober came under suspicion.
-    frozen: usize,
-}
-
-/// Endpoints and cells by what they say.
-#[derive(Debug, Clone, Default)]
-struct Counts {
-    /// Endpoints that are healthy.
-    healthy: usize,
-    /// Endpoints that are unhealthy.
-    unhealthy: usize,
-    /// Cells that freshly say `active`.
-    active: usize,
-    /// Cells that freshly say `passive`.
-    passive: usize,
 }
 
 /// One endpoint: an address, or a host name with the addresses it last resolved to.
@@ -540,49 +518,6 @@ impl AddressBook {
             Require::AtLeast(least) if healthy >= least => Verdict::Healthy,
             Require::AtLeast(least) if healthy + unknown < least => Verdict::Unhealthy,
             Require::AtLeast(_) => Verdict::Unknown,
-        }
-    }
-}
-
-impl Counts {
-    /// Counts endpoints in.
-    fn add(&mut self, verdict: Verdict, count: usize) {
-        match verdict {
-            Verdict::Healthy => self.healthy += count,
-            Verdict::Unhealthy => self.unhealthy += count,
-            Verdict::Unknown => {}
-        }
-    }
-
-    /// Counts endpoints out.
-    fn take(&mut self, verdict: Verdict, count: usize) {
-        match verdict {
-            Verdict::Healthy => self.healthy = self.healthy.saturating_sub(count),
-            Verdict::Unhealthy => self.unhealthy = self.unhealthy.saturating_sub(count),
-            Verdict::Unknown => {}
-        }
-    }
-
-    /// Counts a cell that said `from` and says `to`.
-    fn recount(&mut self, from: Observed, to: Observed) {
-        match from {
-            Observed::Active => self.active = self.active.saturating_sub(1),
-            Observed::Passive => self.passive = self.passive.saturating_sub(1),
-            Observed::None => {}
-        }
-        match to {
-            Observed::Active => self.active += 1,
-            Observed::Passive => self.passive += 1,
-            Observed::None => {}
-        }
-    }
-
-    /// `active` if one says so, else `passive` if one says so, else `none`.
-    fn observed(&self) -> Observed {
-        match (self.active, self.passive) {
-            (0, 0) => Observed::None,
-            (0, _) => Observed::Passive,
-            _ => Observed::Active,
         }
     }
 }
