@@ -277,7 +277,10 @@ impl World {
         match (before.suspicion(), self.book.suspicion()) {
             (None, Some(_)) => {
                 self.suspicions += 1;
-                self.check_answers_stay(&before);
+                // One that was reached says something of its own endpoint besides.
+                if outcome.result.as_ref().is_err_and(|failure| failure.reason.is_cut()) {
+                    self.check_answers_stay(&before);
+                }
             }
             // Delays start anew.
             (Some(_), None) => self.fresh_since = self.now.mono,
@@ -310,8 +313,17 @@ impl World {
         };
         let (before, length) = (sick(self), self.ledger.len());
         // A delay that is over on evidence that is fresh still, however long the stop, is over.
-        let names = self.fleet.names.keys();
-        let waiting: BTreeSet<Name> = names.filter(|name| self.watch.waiting(name).is_some()).cloned().collect();
+        // And where two regions said that they are active, the one that was heard later may be left alone with it.
+        let says = |steered: &SteeredName, region: &RegionId| {
+            let status = self.book.region(&steered.app.id, region);
+            status.is_some_and(|status| status.observed == Observed::Active)
+        };
+        let is_split = |steered: &SteeredName| steered.order.iter().filter(|region| says(steered, region)).count() > 1;
+        let names = self.fleet.names.iter();
+        let waiting: BTreeSet<Name> = names
+            .filter(|(name, steered)| self.watch.waiting(name).is_some() || is_split(steered))
+            .map(|(name, _)| name.clone())
+            .collect();
         self.now = self.now.plus(duration);
         let targets: Vec<ProbeTarget> = self.behaviours.keys().cloned().collect();
         for target in targets {
