@@ -353,7 +353,7 @@ pub const KEYS: &[(&str, &str)] = &[
     ("probe.postgres.query", "further query that must succeed; default none"),
     (
         "probe.postgres.tls",
-        "off or require: TLS with a verified certificate; default \"off\"",
+        "off or require: TLS with a verified certificate; default \"off\": a server that wants the password itself is then refused",
     ),
     (
         "probe.postgres.ca",
@@ -389,7 +389,7 @@ pub const KEYS: &[(&str, &str)] = &[
     ("probe.mysql.query", "further query that must succeed; default none"),
     (
         "probe.mysql.tls",
-        "off or require: TLS with a verified certificate; default \"off\"",
+        "off or require: TLS with a verified certificate; default \"off\": a server that wants the password itself is then refused",
     ),
     (
         "probe.mysql.ca",

@@ -7,7 +7,7 @@
 //!
 //! Over TLS the login is bound to the server's certificate (SCRAM-SHA-256-PLUS with tls-server-end-point, RFC 5929
 //! section 4) where the server offers that and the certificate's signature has a hash; where not, plain SCRAM is spoken
-//! inside the verified TLS.
+//! inside the verified TLS. Without TLS nobody knows who answers: a server that wants the password itself does not get it.
 //!
 //! **Lag.** `lag-bytes` is what the standby has received, or knows from its primary that there is, and has not replayed.
 //! `lag-seconds` is the age of the last transaction that it replayed, and 0 when `lag-bytes` is 0: a standby whose
@@ -20,10 +20,11 @@ use super::words::{CLOSED, failure};
 use super::{Found, Kind, RunFuture, Stage};
 use crate::model::{Exposed, FailReason, Failure, Observed, PostgresProbe, ProbeTarget, fact_number, show_duration};
 use ring::digest::{Algorithm, SHA256, SHA384, SHA512, digest};
+use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -88,7 +89,7 @@ impl Postgres {
         match &self.secure {
             None => {
                 config.ssl_mode(SslMode::Disable);
-                self.talk(&config, stream, NoTls, stage, seen).await
+                self.talk(&config, Clear::new(stream), NoTls, stage, seen).await
             }
             Some(secure) => {
                 config.ssl_mode(SslMode::Require);
@@ -98,9 +99,10 @@ impl Postgres {
     }
 
     /// Logs in over a connection and asks.
-    async fn talk<T>(&self, config: &Config, stream: Plain, tls: T, stage: &Stage, seen: &mut Learnt) -> Result<(), Failure>
+    async fn talk<S, T>(&self, config: &Config, stream: S, tls: T, stage: &Stage, seen: &mut Learnt) -> Result<(), Failure>
     where
-        T: TlsConnect<Plain>,
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+        T: TlsConnect<S>,
     {
         stage.set("no login");
         let (client, connection) = config.connect_raw(stream, tls).await.map_err(|error| words(&error))?;
@@ -228,13 +230,14 @@ fn words(error: &tokio_postgres::Error) -> Failure {
         };
     }
     let source = std::error::Error::source(error);
-    if let Some(Refused(failure)) = source.and_then(|source| source.downcast_ref()) {
+    let wrapped = source.and_then(|source| source.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref());
+    if let Some(Refused(failure)) = source.and_then(|source| source.downcast_ref()).or(wrapped) {
         return failure.clone();
     }
     if let Some(found) = source.and_then(|source| super::words::failure_in_chain(source, "")) {
-        return match source.and_then(|source| source.downcast_ref::<std::io::Error>()) {
+        return match source.and_then(|source| source.downcast_ref::<io::Error>()) {
             // What the reader of messages, or our own bound, does not accept.
-            Some(io) if matches!(io.kind(), std::io::ErrorKind::InvalidInput | std::io::ErrorKind::InvalidData) => failure(
+            Some(io) if matches!(io.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData) => failure(
                 FailReason::Protocol,
                 format!("the server does not speak the PostgreSQL protocol: {io}"),
             ),
@@ -257,6 +260,61 @@ fn words(error: &tokio_postgres::Error) -> Failure {
 /// The connection before TLS.
 type Plain = Bounded<TcpStream>;
 
+/// The connection where it stays without TLS, up to the first word of the server about how to log in.
+struct Clear {
+    /// The connection.
+    stream: Plain,
+    /// What came first: type, length and kind of the first message.
+    head: Vec<u8>,
+}
+
+/// Octets of an authentication request up to its kind (PostgreSQL protocol, section "Message Formats").
+const REQUEST_OCTETS: usize = 9;
+
+impl Clear {
+    /// Of which nothing came yet.
+    fn new(stream: Plain) -> Clear {
+        let head = Vec::with_capacity(REQUEST_OCTETS);
+        Clear { stream, head }
+    }
+
+    /// Whether what came first is AuthenticationCleartextPassword. Only the first message can be answered with the password.
+    fn is_asked_in_full(&mut self, came: &[u8]) -> bool {
+        if self.head.len() == REQUEST_OCTETS {
+            return false;
+        }
+        let missing = REQUEST_OCTETS - self.head.len();
+        self.head.extend(came.iter().take(missing));
+        self.head.len() == REQUEST_OCTETS && self.head.first() == Some(&b'R') && self.head.ends_with(&[0, 0, 0, 3])
+    }
+}
+
+impl AsyncRead for Clear {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        if self.is_asked_in_full(buffer.filled().get(before..).unwrap_or_default()) {
+            let words = "the server wants the password itself, which is sent over TLS only: set tls = \"require\"";
+            return Poll::Ready(Err(io::Error::other(Refused(failure(FailReason::Auth, words)))));
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Clear {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
 /// The handshake when the server agreed to one.
 struct Handshake<'a> {
     /// How.
@@ -265,7 +323,7 @@ struct Handshake<'a> {
     stage: &'a Stage,
 }
 
-/// A handshake that failed, on its way through the library.
+/// What we refused, on its way through the library.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.message)]
 struct Refused(Failure);
@@ -299,21 +357,21 @@ impl TlsStream for Encrypted {
 }
 
 impl AsyncRead for Encrypted {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_read(context, buffer)
     }
 }
 
 impl AsyncWrite for Encrypted {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.0).poll_write(context, bytes)
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_flush(context)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_shutdown(context)
     }
 }

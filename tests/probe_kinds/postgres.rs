@@ -413,6 +413,40 @@ async fn hostile_servers_are_bounded() {
 }
 
 #[tokio::test]
+async fn the_password_itself_is_not_given_to_whoever_asks_for_it_without_tls() {
+    let folder = tempfile::tempdir().unwrap();
+    let password = folder.path().join("password");
+    std::fs::write(&password, "secret\n").unwrap();
+    // At once, and octet for octet.
+    for step in [9, 1] {
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let asking = server(move |mut stream| {
+            let tell = tell.clone();
+            async move {
+                let mut startup = [0; 512];
+                let count = stream.read(&mut startup).await.unwrap();
+                for part in b"R\0\0\0\x08\0\0\0\x03".chunks(step) {
+                    stream.set_nodelay(true).unwrap();
+                    stream.write_all(part).await.unwrap();
+                }
+                let mut rest = startup[..count].to_vec();
+                // A reset is an end as well.
+                let _ = stream.read_to_end(&mut rest).await;
+                tell.send(rest).unwrap();
+            }
+        })
+        .await;
+        let seen = probe(postgres(asking.port(), Some(&password), None)).await;
+        let message = "the server wants the password itself, which is sent over TLS only: set tls = \"require\"";
+        fails(&seen, FailReason::Auth, message);
+        let sent = told.recv().await.unwrap();
+        assert!(!sent.windows(6).any(|six| six == b"secret"), "{}", String::from_utf8_lossy(&sent));
+        let length = u32::from_be_bytes(sent[..4].try_into().unwrap());
+        assert_eq!(sent.len(), length as usize, "nothing but the startup message");
+    }
+}
+
+#[tokio::test]
 async fn servers_that_do_not_do_tls_are_told_apart() {
     let answer = |bytes: &'static [u8], stays: bool| {
         server(move |mut stream| async move {
