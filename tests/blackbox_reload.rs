@@ -6,6 +6,7 @@ mod support;
 use api_support::{get, post};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+use std::os::unix::fs::OpenOptionsExt;
 use support::{PLAIN, Site, ZONE, wait_for};
 
 /// The alerts of a kind in the status.
@@ -143,4 +144,21 @@ fn a_config_named_in_another_way_is_the_same_config() {
     site.write_config(PLAIN);
     site.cli_code(0, &["reload", "--reason", "mended"]);
     wait_for("today's config", || site.get("/readyz").filter(|(status, _)| *status == 200));
+}
+
+#[test]
+fn a_file_that_hangs_does_not_keep_the_server_from_stopping() {
+    let site = Site::new(PLAIN);
+    let server = site.serve();
+    let zone = site.path("example.net.zone");
+    std::fs::remove_file(&zone).unwrap();
+    nix::unistd::mkfifo(&zone, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    server.signal(Signal::SIGHUP);
+    // Can be opened once somebody reads, who then waits for as long as this is open.
+    let mut options = std::fs::File::options();
+    options.write(true).custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits());
+    let hanging = wait_for("the reload to read the zone", || options.open(&zone).ok());
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.wait_end(), Some(0));
+    drop(hanging);
 }

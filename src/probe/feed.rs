@@ -11,15 +11,15 @@
 //! the endpoint: the probe could not run (reason `internal`), so the verdict goes to `unknown` and not to `unhealthy`.
 //! What comes is looked at at once, not only at the next interval. Deliberately absent: who may post (`api`).
 
+use super::files::Files;
 use super::words::{clip, failure};
-use super::{Found, Kind, LostFuture, RunFuture};
+use super::{Found, Kind, LostFuture, RunFuture, Stage};
 use crate::model::{Exposed, FailReason, Failure, FeedProbe, FeedSource, Observed, ProbeTarget, fact_number, show_duration};
 use serde_json::Value;
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
-use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -91,6 +91,8 @@ pub(super) struct Feed {
     max_age: Duration,
     /// Whether the config says what is expected, so that `healthy` is not asked for.
     judged: bool,
+    /// Reads the file.
+    files: Arc<Files>,
 }
 
 /// Where the content comes from.
@@ -103,7 +105,7 @@ enum From {
 
 impl Feed {
     /// The probe at its target; `judged` says that the config has an `expect` of its own.
-    pub fn new(probe: &FeedProbe, judged: bool, target: &ProbeTarget, feeds: &Feeds) -> Feed {
+    pub fn new(probe: &FeedProbe, judged: bool, target: &ProbeTarget, feeds: &Feeds, files: &Arc<Files>) -> Feed {
         let place = |text: &str| FeedProbe::at(text, &target.region, &target.endpoint);
         let from = match &probe.source {
             FeedSource::File(path) => From::File(PathBuf::from(place(&path.to_string_lossy())), None),
@@ -117,21 +119,22 @@ impl Feed {
             from,
             max_age: probe.max_age,
             judged,
+            files: Arc::clone(files),
         }
     }
 
     /// One run.
-    async fn check(&mut self) -> Found {
+    async fn check(&mut self, stage: &Stage) -> Found {
         let mut exposed = Exposed::default();
         let mut observed = None;
-        let result = self.look(&mut exposed, &mut observed).await;
+        let result = self.look(stage, &mut exposed, &mut observed).await;
         Found { result, observed, exposed }
     }
 
     /// The latest content against its own words.
-    async fn look(&mut self, exposed: &mut Exposed, observed: &mut Option<Observed>) -> Result<String, Failure> {
+    async fn look(&mut self, stage: &Stage, exposed: &mut Exposed, observed: &mut Option<Observed>) -> Result<String, Failure> {
         let shown = self.shown();
-        let (content, age) = self.latest().await?;
+        let (content, age) = self.latest(stage).await?;
         exposed.fact("age-seconds", fact_number(age.as_secs_f64()));
         if age > self.max_age {
             let (age, most) = (Duration::from_secs(age.as_secs()), self.max_age);
@@ -167,12 +170,12 @@ impl Feed {
     }
 
     /// The latest content and its age.
-    async fn latest(&mut self) -> Result<(Vec<u8>, Duration), Failure> {
+    async fn latest(&mut self, stage: &Stage) -> Result<(Vec<u8>, Duration), Failure> {
         match &mut self.from {
             From::File(path, seen) => {
                 let shown = path.display().to_string();
                 let lost = |error: std::io::Error| failure(FailReason::Internal, format!("{shown} cannot be read: {error}"));
-                let (content, modified) = read(path).await.map_err(lost)?;
+                let (content, modified) = self.files.read(path, FEED_OCTETS_MAX + 1, stage).await.map_err(lost)?;
                 let since = match seen {
                     Some((stamp, since)) if *stamp == modified => *since,
                     _ => Instant::now(),
@@ -213,7 +216,7 @@ impl Feed {
         match &mut self.from {
             From::File(path, seen) => loop {
                 tokio::time::sleep(LOOK_EVERY).await;
-                let now = modified(path).await;
+                let now = self.files.modified(path).await.ok();
                 if now.is_some() && now != seen.map(|(stamp, _)| stamp) {
                     return;
                 }
@@ -229,28 +232,14 @@ impl Feed {
 }
 
 impl Kind for Feed {
-    fn run<'a>(&'a mut self, _stage: &'a super::Stage) -> RunFuture<'a> {
-        Box::pin(self.check())
+    fn run<'a>(&'a mut self, stage: &'a Stage) -> RunFuture<'a> {
+        Box::pin(self.check(stage))
     }
 
     /// News is a reason to run as good as a lost connection.
     fn lost(&mut self) -> LostFuture<'_> {
         Box::pin(self.wait_for_news())
     }
-}
-
-/// A file, as far as a feed may go and an octet more, and when it was written.
-async fn read(path: &Path) -> std::io::Result<(Vec<u8>, SystemTime)> {
-    let file = tokio::fs::File::open(path).await?;
-    let modified = file.metadata().await?.modified()?;
-    let mut content = Vec::new();
-    file.take(FEED_OCTETS_MAX as u64 + 1).read_to_end(&mut content).await?;
-    Ok((content, modified))
-}
-
-/// When a file was written; none when it is not there.
-async fn modified(path: &Path) -> Option<SystemTime> {
-    tokio::fs::metadata(path).await.ok()?.modified().ok()
 }
 
 #[cfg(test)]
@@ -269,19 +258,20 @@ mod tests {
         };
         let max_age = Duration::from_secs(60);
         let source = FeedSource::File(path.clone());
-        let mut feed = Feed::new(&FeedProbe { source, max_age }, false, &target(), &Feeds::default());
+        let mut feed = Feed::new(&FeedProbe { source, max_age }, false, &target(), &Feeds::default(), &Arc::default());
+        let stage = Stage::new();
         dated(Duration::from_secs(3600));
-        let failure = feed.latest().await.unwrap_err();
+        let failure = feed.latest(&stage).await.unwrap_err();
         assert!(
             failure.reason == FailReason::Internal && failure.message.contains("ahead of"),
             "{failure:?}"
         );
         // A little ahead is a clock that differs a little: fresh, and older from then on.
         dated(Duration::from_secs(50));
-        assert!(feed.latest().await.unwrap().1 < max_age);
+        assert!(feed.latest(&stage).await.unwrap().1 < max_age);
         tokio::time::advance(max_age * 2).await;
         assert!(
-            feed.latest().await.unwrap().1 >= max_age * 2,
+            feed.latest(&stage).await.unwrap().1 >= max_age * 2,
             "the same stamp has been seen for two minutes"
         );
     }
@@ -293,7 +283,7 @@ mod tests {
             source: FeedSource::Posted("shop".to_owned()),
             max_age: Duration::from_secs(60),
         };
-        let mut feed = Feed::new(&probe, false, &target(), &feeds);
+        let mut feed = Feed::new(&probe, false, &target(), &feeds, &Arc::default());
         feeds.post("shop", br#"{"healthy": true}"#.to_vec());
         assert_eq!(feed.check().await.result, Ok(String::new()));
         // Suspended: the wall clock went on, the monotonic one did not.

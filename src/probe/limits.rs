@@ -215,7 +215,7 @@ async fn acquire<'a>(semaphore: &'a Semaphore, waited: &mut bool) -> Option<Sema
 
 /// One value a key, as long as somebody has it.
 #[derive(Debug)]
-struct Shared<K, V>(Mutex<HashMap<K, Weak<V>>>);
+pub(super) struct Shared<K, V>(Mutex<HashMap<K, Weak<V>>>);
 
 impl<K, V> Default for Shared<K, V> {
     fn default() -> Self {
@@ -225,7 +225,7 @@ impl<K, V> Default for Shared<K, V> {
 
 impl<K: Eq + Hash + Clone, V> Shared<K, V> {
     /// The value of a key, made where nobody has it.
-    fn entry(&self, key: &K, make: impl FnOnce() -> V) -> Arc<V> {
+    pub fn entry(&self, key: &K, make: impl FnOnce() -> V) -> Arc<V> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = all.get(key).and_then(Weak::upgrade) {
             return known;

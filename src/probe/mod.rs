@@ -17,6 +17,7 @@
 //! | `connect` | TCP and TLS connections of the kinds that speak over a stream |
 //! | `certificate` | how long a server's certificate is good for |
 //! | `feed` | what others measure, in a file or posted |
+//! | `files` | files that are read off the threads that serve, so many at a time |
 //! | `once` | probes run by hand, now |
 //! | `judge` | what a run saw against what is expected |
 //! | `tls` | whom to trust |
@@ -33,6 +34,7 @@ mod connect;
 mod dns;
 mod exec;
 mod feed;
+mod files;
 mod grpc;
 mod handshake;
 mod http;
@@ -57,11 +59,14 @@ mod tests;
 mod tls;
 mod words;
 
-use crate::model::{AppId, Endpoint, Exposed, Failure, Mono, Name, Observed, Outcome, ProbeKind, ProbeSpec, ProbeTarget, RegionId};
+use crate::model::{
+    AppId, Endpoint, Exposed, FailReason, Failure, Mono, Name, Observed, Outcome, ProbeKind, ProbeSpec, ProbeTarget, RegionId,
+};
 pub use feed::{FEED_OCTETS_MAX, Feeds};
 pub use lookup::{Addresses, Lookup, LookupFuture};
 pub use prober::Prober;
 pub use resolver::Resolver;
+use std::borrow::Cow;
 use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -119,24 +124,34 @@ impl Found {
     }
 }
 
-/// How far a run has come, for the message when its time is over: `no connection`, `no answer`, …
+/// How far a run has come, for the message when its time is over: `no connection`, `no answer`, … And whose fault it is then.
 #[derive(Debug)]
-struct Stage(Mutex<&'static str>);
+struct Stage(Mutex<(Cow<'static, str>, FailReason)>);
 
 impl Stage {
     /// Nothing done yet.
     fn new() -> Stage {
-        Stage(Mutex::new("no answer"))
+        Stage(Mutex::new((Cow::Borrowed("no answer"), FailReason::Timeout)))
     }
 
     /// What is still missing from now on.
     fn set(&self, missing: &'static str) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = missing;
+        self.put(Cow::Borrowed(missing), FailReason::Timeout);
     }
 
-    /// What is missing.
-    fn missing(&self) -> &'static str {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The same of what this node must do before it can ask the endpoint.
+    fn set_ours(&self, missing: String) {
+        self.put(Cow::Owned(missing), FailReason::Internal);
+    }
+
+    /// What is missing, and of what class a failure is for that.
+    fn put(&self, missing: Cow<'static, str>, reason: FailReason) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (missing, reason);
+    }
+
+    /// What is missing, and the class of a failure for that.
+    fn missing(&self) -> (Cow<'static, str>, FailReason) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -190,7 +205,13 @@ fn kind(spec: &ProbeSpec, target: &ProbeTarget, trust: &Arc<Trust>) -> Box<dyn K
         ProbeKind::Dns(probe) => Box::new(dns::Dns::new(probe, target)),
         ProbeKind::Exec(probe) => Box::new(exec::Exec::new(probe, spec.needs_body(), target)),
         // By hand nothing is posted; the prober hands in what was.
-        ProbeKind::Feed(probe) => Box::new(feed::Feed::new(probe, !spec.expect.is_empty(), target, &Feeds::default())),
+        ProbeKind::Feed(probe) => Box::new(feed::Feed::new(
+            probe,
+            !spec.expect.is_empty(),
+            target,
+            &Feeds::default(),
+            &trust.files,
+        )),
         ProbeKind::Grpc(probe) => Box::new(grpc::Grpc::new(probe, target, spec.timeout, trust)),
         ProbeKind::Mysql(probe) => Box::new(mysql::Mysql::new(probe, target, spec.timeout, trust)),
         ProbeKind::Icmp(probe) => Box::new(icmp::Icmp::new(probe, target)),

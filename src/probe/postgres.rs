@@ -14,6 +14,7 @@
 //! primary is gone has replayed all that it will ever get, and must not look sick for that when it is needed. Whether it
 //! still has a connection to its primary is `replicating`. A server that does not know these functions reports none.
 
+use super::files::Files;
 use super::secure::{Bounded, Secure, connect, password};
 use super::tls::Trust;
 use super::words::{CLOSED, failure};
@@ -49,6 +50,8 @@ pub(super) struct Postgres {
     probe: PostgresProbe,
     /// After how long the server gives up our query.
     timeout: Duration,
+    /// Reads the password.
+    files: Arc<Files>,
     /// TLS; none: in the clear.
     secure: Option<Secure>,
 }
@@ -60,6 +63,7 @@ impl Postgres {
             peer: SocketAddr::new(target.address, probe.port),
             probe: probe.clone(),
             timeout,
+            files: Arc::clone(&trust.files),
             secure: probe.tls.as_ref().map(|options| Secure::new(options, target, trust)),
         }
     }
@@ -83,7 +87,7 @@ impl Postgres {
             .dbname(&self.probe.database)
             .application_name("pointsman");
         if let Some(path) = &self.probe.password_file {
-            config.password(password(path).await?);
+            config.password(password(path, &self.files, stage).await?);
         }
         let stream = connect(self.peer, OCTETS_MAX, stage).await?;
         match &self.secure {

@@ -137,7 +137,7 @@ impl Prober {
         let posted = Arc::clone(&feeds);
         let kinds = move |spec: &ProbeSpec, target: &ProbeTarget, trust: &Arc<Trust>| -> Box<dyn Kind> {
             match &spec.kind {
-                ProbeKind::Feed(probe) => Box::new(Feed::new(probe, !spec.expect.is_empty(), target, &posted)),
+                ProbeKind::Feed(probe) => Box::new(Feed::new(probe, !spec.expect.is_empty(), target, &posted, &trust.files)),
                 _ => kind(spec, target, trust),
             }
         };

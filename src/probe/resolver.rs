@@ -155,7 +155,7 @@ async fn ask(servers: &Servers, host: &Name, kind: RecordType) -> io::Result<Rec
         let query = Query::new(host, kind).map_err(|failure| io::Error::other(failure.message))?;
         let stage = Stage::new();
         match tokio::time::timeout(servers.patience, query.ask(*server, &stage)).await {
-            Err(_) => last = io::Error::new(io::ErrorKind::TimedOut, format!("{} from {server}", stage.missing())),
+            Err(_) => last = io::Error::new(io::ErrorKind::TimedOut, format!("{} from {server}", stage.missing().0)),
             Ok(Err(failure)) => last = io::Error::other(format!("{} from {server}", failure.message)),
             Ok(Ok(answer)) => match answer.metadata.response_code {
                 ResponseCode::NoError => return Ok(records(&answer, kind)),

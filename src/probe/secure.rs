@@ -4,6 +4,7 @@
 //! else for the endpoint. Nothing is kept between runs. Files of passwords are read here too, at each run, so that a
 //! changed password needs no reload.
 
+use super::files::Files;
 use super::tls::{Trust, Wanted};
 use super::words::failure;
 use super::{Stage, connect};
@@ -14,12 +15,12 @@ use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 /// Most octets of a password file that are read.
-const PASSWORD_OCTETS_MAX: u64 = 4096;
+const PASSWORD_OCTETS_MAX: usize = 4096;
 
 /// How a kind does TLS at one address.
 pub(super) struct Secure {
@@ -62,8 +63,7 @@ impl Secure {
             identity: self.identity.clone(),
             alpn: alpn.iter().map(|one| one.to_vec()).collect(),
         };
-        let with = self.trust.secure(&wanted);
-        let with = with.map_err(|error| failure(FailReason::Internal, error.to_string()))?;
+        let with = self.trust.secure(&wanted, stage).await?;
         connect::secure(stream, &with, &self.host, stage).await
     }
 }
@@ -95,11 +95,9 @@ pub(super) async fn connect(peer: SocketAddr, octets_max: usize, stage: &Stage) 
 ///
 /// # Errors
 /// With class and words.
-pub(super) async fn password(path: &Path) -> Result<Vec<u8>, Failure> {
-    let unreadable = |error| failure(FailReason::Internal, format!("password file {}: {error}", path.display()));
-    let mut text = Vec::new();
-    let file = tokio::fs::File::open(path).await.map_err(unreadable)?;
-    file.take(PASSWORD_OCTETS_MAX).read_to_end(&mut text).await.map_err(unreadable)?;
+pub(super) async fn password(path: &Path, files: &Files, stage: &Stage) -> Result<Vec<u8>, Failure> {
+    let read = files.read(path, PASSWORD_OCTETS_MAX, stage).await;
+    let (text, _) = read.map_err(|error| failure(FailReason::Internal, format!("password file {}: {error}", path.display())))?;
     Ok(text.trim_ascii_end().to_vec())
 }
 

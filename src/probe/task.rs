@@ -6,7 +6,7 @@ use super::pace::{self, Count};
 use super::plan::Slot;
 use super::words::failure;
 use super::{Found, Kind, ProbeEvent, Stage};
-use crate::model::{FailReason, JITTER, Mono, Outcome, ProbeKind, ProbeSpec, ProbeTarget, show_duration};
+use crate::model::{JITTER, Mono, Outcome, ProbeKind, ProbeSpec, ProbeTarget, show_duration};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -180,8 +180,9 @@ pub(super) async fn run(kind: &mut dyn Kind, spec: &ProbeSpec) -> Judged {
     let found = match tokio::time::timeout(spec.timeout, kind.run(&stage)).await {
         Ok(found) => found,
         Err(_) => {
-            let message = format!("{} within {}", stage.missing(), show_duration(spec.timeout));
-            Found::of(Err(failure(FailReason::Timeout, message)))
+            let (missing, reason) = stage.missing();
+            let message = format!("{missing} within {}", show_duration(spec.timeout));
+            Found::of(Err(failure(reason, message)))
         }
     };
     judge(spec, found)

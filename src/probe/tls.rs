@@ -3,10 +3,13 @@
 //! A file is read again when it changes (time, size or number of its inode), the system's at each new
 //! config. Sessions are not resumed, since that would skip the verification that is being tested.
 
-use crate::model::Identity;
+use super::Stage;
+use super::files::Files;
+use super::words::failure;
+use crate::model::{FailReason, Failure, Identity};
 use rustls::client::WebPkiServerVerifier;
 use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, RootCertStore};
 use std::collections::HashMap;
@@ -15,6 +18,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// Where the system keeps its certificates, for those who must name a file.
+const SYSTEM: &str = "/etc/ssl/certs";
+
 /// Trusted certificates by where they come from.
 #[derive(Debug, Default)]
 pub(super) struct Trust {
@@ -22,6 +28,8 @@ pub(super) struct Trust {
     read: Mutex<HashMap<Option<PathBuf>, Read>>,
     /// What was made of them.
     made: Mutex<HashMap<Wanted, SecureWith>>,
+    /// Through what the files are read.
+    pub files: Arc<Files>,
     /// Counts the configs, so that the system's certificates are read again at each.
     round: std::sync::atomic::AtomicU64,
 }
@@ -64,7 +72,7 @@ pub(super) enum TrustError {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: rustls::pki_types::pem::Error,
+        source: pem::Error,
     },
     /// The file, or the system, has no certificate.
     #[error("no trusted certificate in {0}")]
@@ -110,27 +118,49 @@ impl Trust {
     ///
     /// # Errors
     /// When there is nobody to trust, or a file cannot be used.
-    pub fn secure(&self, wanted: &Wanted) -> Result<SecureWith, TrustError> {
+    pub async fn secure(self: &Arc<Self>, wanted: &Wanted, stage: &Stage) -> Result<SecureWith, Failure> {
+        // Without files of its own nothing has to be asked to know that nothing changed.
+        if wanted.ca.is_none()
+            && wanted.identity.is_none()
+            && let Some(known) = self.known(wanted, self.stamp(wanted))
+        {
+            return Ok(known);
+        }
+        let file = wanted.identity.as_ref().map(|identity| identity.key.as_path());
+        let file = file.or(wanted.ca.as_deref()).unwrap_or(Path::new(SYSTEM));
+        let (trust, own) = (Arc::clone(self), wanted.clone());
+        let made = self.files.off(file, stage, move || trust.look(&own)).await;
+        let ours = |error: &dyn std::fmt::Display| failure(FailReason::Internal, error.to_string());
+        made.map_err(|error| ours(&error))?.map_err(|error| ours(&error))
+    }
+
+    /// The same, where it may take as long as files do. One thread a file is here, so a thousand probes that start together
+    /// make it once; no lock is held meanwhile, since who takes it must not wait for files.
+    fn look(&self, wanted: &Wanted) -> Result<SecureWith, TrustError> {
         let stamp = self.stamp(wanted);
-        // Held while making it, so that a thousand probes that start together make it once.
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = made.get(wanted).filter(|known| known.stamp == stamp) {
-            return Ok(known.clone());
+        if let Some(known) = self.known(wanted, stamp) {
+            return Ok(known);
         }
         let config = Arc::new(finish(self.verifier(wanted.ca.as_deref())?, wanted)?);
         let new = SecureWith { config, stamp };
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         made.insert(wanted.clone(), new.clone());
         Ok(new)
+    }
+
+    /// What was made of this state of the files.
+    fn known(&self, wanted: &Wanted, stamp: u64) -> Option<SecureWith> {
+        let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        made.get(wanted).filter(|known| known.stamp == stamp).cloned()
     }
 
     /// The verifier over the certificates of a file or of the system.
     fn verifier(&self, ca: Option<&Path>) -> Result<Arc<WebPkiServerVerifier>, TrustError> {
         let stamp = self.stamp_of(ca);
         let key = ca.map(Path::to_path_buf);
-        // Held while reading, so that a thousand probes that start together read once.
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = read.get(&key).filter(|known| known.stamp == stamp) {
-            return Ok(Arc::clone(&known.verifier));
+        let known = self.read.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        if let Some(known) = known.filter(|known| known.stamp == stamp) {
+            return Ok(known.verifier);
         }
         let mut roots = RootCertStore::empty();
         match ca {
@@ -139,7 +169,8 @@ impl Trust {
                     path: path.to_path_buf(),
                     source,
                 };
-                let found = CertificateDer::pem_file_iter(path).map_err(broken)?;
+                let file = super::files::open(path).map_err(|error| broken(pem::Error::Io(error)))?;
+                let found = CertificateDer::pem_reader_iter(std::io::BufReader::new(file));
                 let found: Vec<CertificateDer<'static>> = found.collect::<Result<_, _>>().map_err(broken)?;
                 for one in found {
                     roots.add(one).map_err(unusable)?;
@@ -155,7 +186,7 @@ impl Trust {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
         let verifier = verifier.build().map_err(unusable)?;
-        read.insert(
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(
             key,
             Read {
                 stamp,

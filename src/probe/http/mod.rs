@@ -205,7 +205,7 @@ impl Http {
 
     /// The answer to a request, over the kept connection or a new one.
     async fn answer(&self, ask: &Ask, kept: Option<Kept>, stage: &Stage) -> Result<(Answer, Made), Failure> {
-        let secure = self.secure()?;
+        let secure = self.secure(stage).await?;
         let stamp = secure.as_ref().map_or(0, |secure| secure.stamp);
         if let Some(mut kept) = kept.filter(|kept| kept.made.stamp == stamp && kept.made.at.elapsed() < CONNECTION_AGE_MAX)
             && !kept.idle.is_lost().await
@@ -273,7 +273,7 @@ impl Http {
     }
 
     /// TLS for an https URL.
-    fn secure(&self) -> Result<Option<SecureWith>, Failure> {
+    async fn secure(&self, stage: &Stage) -> Result<Option<SecureWith>, Failure> {
         if self.probe.url.scheme() != "https" {
             return Ok(None);
         }
@@ -287,8 +287,7 @@ impl Http {
             identity: self.probe.identity.clone(),
             alpn: alpn.iter().map(|one| one.to_vec()).collect(),
         };
-        let secure = self.trust.secure(&wanted);
-        secure.map(Some).map_err(|error| failure(FailReason::Internal, error.to_string()))
+        self.trust.secure(&wanted, stage).await.map(Some)
     }
 
     /// The host of the URL: a name, or an address without brackets.

@@ -8,6 +8,7 @@
 //! received: a replica whose source is gone must not look sick for that when it is needed. Whether both of its threads
 //! run is `replicating`. With several sources the one furthest behind counts.
 
+use super::files::Files;
 use super::secure::{Secure, connect, password};
 use super::tls::Trust;
 use super::words::failure;
@@ -34,6 +35,8 @@ pub(super) struct Mysql {
     probe: MysqlProbe,
     /// After how long the server gives up our query.
     timeout: Duration,
+    /// Reads the password.
+    files: Arc<Files>,
     /// TLS; none: in the clear.
     secure: Option<Secure>,
 }
@@ -45,6 +48,7 @@ impl Mysql {
             peer: SocketAddr::new(target.address, probe.port),
             probe: probe.clone(),
             timeout,
+            files: Arc::clone(&trust.files),
             secure: probe.tls.as_ref().map(|options| Secure::new(options, target, trust)),
         }
     }
@@ -63,7 +67,7 @@ impl Mysql {
     /// Connects, and goes over to TLS where that is wanted.
     async fn ask(&self, stage: &Stage, seen: &mut Learnt) -> Result<(), Failure> {
         let password = match &self.probe.password_file {
-            Some(path) => password(path).await?,
+            Some(path) => password(path, &self.files, stage).await?,
             None => Vec::new(),
         };
         let stream = connect(self.peer, OCTETS_MAX, stage).await?;
