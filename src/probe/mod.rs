@@ -199,7 +199,7 @@ pub fn icmp_refusal() -> Option<String> {
 /// The table of kinds.
 fn kind(spec: &ProbeSpec, target: &ProbeTarget, trust: &Arc<Trust>) -> Box<dyn Kind> {
     match &spec.kind {
-        ProbeKind::Http(probe) => Box::new(http::Http::new(probe, spec.needs_body(), target, trust)),
+        ProbeKind::Http(probe) => Box::new(http::Http::new(probe, spec.needs_body(), spec.timeout, target, trust)),
         ProbeKind::Tls(probe) => Box::new(handshake::Handshake::new(probe, target, trust)),
         ProbeKind::Tcp(probe) => Box::new(tcp::Tcp::new(probe, target)),
         ProbeKind::Dns(probe) => Box::new(dns::Dns::new(probe, target)),

@@ -27,6 +27,7 @@ use hyper::header::LOCATION;
 use request::Ask;
 use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -35,6 +36,8 @@ use wire::{Answer, Idle};
 
 /// How long a connection is used before a new one is made.
 const CONNECTION_AGE_MAX: Duration = Duration::from_secs(60);
+/// After so many kept connections in a row that went nowhere none is kept any more.
+const STALLS_MAX: u8 = 2;
 /// How long the rest of a body is waited for that nothing is expected of, so that the connection can be kept.
 const DRAIN: Duration = Duration::from_millis(100);
 /// Most octets of the header fields of an answer.
@@ -58,6 +61,10 @@ pub(super) struct Http {
     kept: Option<Kept>,
     /// What is known about how the server treats idle connections.
     idle_end: IdleEnd,
+    /// How long a run may take.
+    timeout: Duration,
+    /// How many kept connections in a row went nowhere.
+    stalls: u8,
 }
 
 /// What is known about the end of idle connections.
@@ -69,6 +76,16 @@ enum IdleEnd {
     Told,
     /// The last one was lost and the run after it passed: the server ends them by itself.
     Habit,
+}
+
+/// Over what an answer came.
+enum Over {
+    /// The kept connection.
+    Kept,
+    /// A new one, since the kept one had ended.
+    New,
+    /// A new one, while the kept one was silent.
+    NewInstead,
 }
 
 /// A connection that is kept.
@@ -92,7 +109,7 @@ struct Made {
 
 impl Http {
     /// The probe at its target.
-    pub fn new(probe: &HttpProbe, looks: bool, target: &ProbeTarget, trust: &Arc<Trust>) -> Http {
+    pub fn new(probe: &HttpProbe, looks: bool, timeout: Duration, target: &ProbeTarget, trust: &Arc<Trust>) -> Http {
         // An http or https URL has a port, written or not.
         let port = probe.url.port_or_known_default().unwrap_or(80);
         Http {
@@ -102,6 +119,8 @@ impl Http {
             trust: Arc::clone(trust),
             kept: None,
             idle_end: IdleEnd::Unknown,
+            timeout,
+            stalls: 0,
         }
     }
 
@@ -118,7 +137,7 @@ impl Http {
         }
         let result = match self.ask(kept, stage, &mut exposed).await {
             Ok((note, kept)) => {
-                self.kept = kept;
+                self.kept = kept.filter(|_| self.stalls < STALLS_MAX);
                 if told {
                     self.idle_end = IdleEnd::Habit;
                 }
@@ -137,7 +156,7 @@ impl Http {
     }
 
     /// Asks and judges; a success comes with the connection where it can be kept.
-    async fn ask(&self, kept: Option<Kept>, stage: &Stage, exposed: &mut Exposed) -> Result<(String, Option<Kept>), Failure> {
+    async fn ask(&mut self, kept: Option<Kept>, stage: &Stage, exposed: &mut Exposed) -> Result<(String, Option<Kept>), Failure> {
         let (mut answer, made) = self.final_answer(kept, stage).await?;
         let status = answer.head.status.as_u16();
         let passes = self.passes(status);
@@ -181,7 +200,7 @@ impl Http {
     }
 
     /// The answer at the end of all redirects that are to be followed.
-    async fn final_answer(&self, mut kept: Option<Kept>, stage: &Stage) -> Result<(Answer, Made), Failure> {
+    async fn final_answer(&mut self, mut kept: Option<Kept>, stage: &Stage) -> Result<(Answer, Made), Failure> {
         let mut ask = Ask::new(&self.probe)?;
         let mut followed = 0;
         loop {
@@ -204,20 +223,58 @@ impl Http {
     }
 
     /// The answer to a request, over the kept connection or a new one.
-    async fn answer(&self, ask: &Ask, kept: Option<Kept>, stage: &Stage) -> Result<(Answer, Made), Failure> {
+    async fn answer(&mut self, ask: &Ask, kept: Option<Kept>, stage: &Stage) -> Result<(Answer, Made), Failure> {
         let secure = self.secure(stage).await?;
         let stamp = secure.as_ref().map_or(0, |secure| secure.stamp);
         if let Some(mut kept) = kept.filter(|kept| kept.made.stamp == stamp && kept.made.at.elapsed() < CONNECTION_AGE_MAX)
             && !kept.idle.is_lost().await
         {
             stage.set("no answer");
-            // A server may end an idle connection in the moment in which it is used again (RFC 9112 section 9.3.1). What goes
-            // wrong on a new connection counts.
-            if let Ok(answer) = wire::send(kept.idle, ask, self.octets_max()).await {
-                return Ok((answer, kept.made));
-            }
+            let over = self.over_kept(kept, ask, secure.as_ref(), stage).await;
+            self.stalls = match over {
+                Ok((.., Over::Kept)) => 0,
+                Ok((.., Over::NewInstead)) => self.stalls.saturating_add(1),
+                Ok((.., Over::New)) | Err(_) => self.stalls,
+            };
+            return over.map(|(answer, made, _)| (answer, made));
         }
-        let (idle, made) = self.connect(secure.as_ref(), stage).await?;
+        self.anew(ask, secure.as_ref(), stage).await
+    }
+
+    /// The answer over a kept connection, or a new one: what goes wrong on a new one alone counts.
+    ///
+    /// A server may end an idle connection in the moment in which it is used again (RFC 9112 section 9.3.1). And something on
+    /// the way may have forgotten it without a word: when there is no answer in half of the time, a new connection is asked
+    /// beside it, and whichever answers first is heard, since the endpoint may just be slow.
+    async fn over_kept(&self, kept: Kept, ask: &Ask, secure: Option<&SecureWith>, stage: &Stage) -> Result<(Answer, Made, Over), Failure> {
+        let Kept { idle, made } = kept;
+        let mut over_kept = pin!(wire::send(idle, ask, self.octets_max()));
+        let mut anew = pin!(self.anew(ask, secure, stage));
+        match tokio::time::timeout(self.timeout / 2, &mut over_kept).await {
+            Ok(Ok(answer)) => return Ok((answer, made, Over::Kept)),
+            Ok(Err(_)) => return anew.await.map(|(answer, made)| (answer, made, Over::New)),
+            Err(_) => {}
+        }
+        tokio::select! {
+            biased;
+            answer = &mut over_kept => match answer {
+                Ok(answer) => Ok((answer, made, Over::Kept)),
+                Err(_) => anew.await.map(|(answer, made)| (answer, made, Over::New)),
+            },
+            answer = &mut anew => match answer {
+                Ok((answer, made)) => Ok((answer, made, Over::NewInstead)),
+                // One that is slow may also take no more connections.
+                Err(failure) => {
+                    stage.set("no answer");
+                    over_kept.await.map(|answer| (answer, made, Over::Kept)).map_err(|_| failure)
+                }
+            },
+        }
+    }
+
+    /// The answer over a new connection.
+    async fn anew(&self, ask: &Ask, secure: Option<&SecureWith>, stage: &Stage) -> Result<(Answer, Made), Failure> {
+        let (idle, made) = self.connect(secure, stage).await?;
         stage.set("no answer");
         Ok((wire::send(idle, ask, self.octets_max()).await?, made))
     }
@@ -339,7 +396,7 @@ mod tests {
             address: there.ip(),
             probe: 0,
         };
-        Http::new(&probe, false, &target, &Arc::default())
+        Http::new(&probe, false, Duration::from_millis(100), &target, &Arc::default())
     }
 
     /// Answers one request of a connection.
@@ -388,6 +445,50 @@ mod tests {
         assert_eq!(found.result.unwrap(), "HTTP 200");
         drop(stream);
         assert!(loss(&mut http).await, "one outlived a pause: no habit any more");
+    }
+
+    #[tokio::test]
+    async fn a_kept_connection_that_goes_nowhere_is_no_failure() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut http = at(&listener);
+        // As behind something that forgets connections: one answer each, then nothing and no end.
+        let serve = async {
+            let mut forgotten = Vec::new();
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                answer(&mut stream).await;
+                forgotten.push(stream);
+            }
+        };
+        let runs = async {
+            let stage = Stage::new();
+            let mut kept = 0;
+            for _ in 0..10 {
+                assert_eq!(http.check(&stage).await.result.unwrap(), "HTTP 200");
+                kept += u8::from(http.keeps());
+            }
+            kept
+        };
+        tokio::select! {
+            () = serve => {}
+            kept = runs => assert_eq!(kept, STALLS_MAX, "then no connection is kept there any more"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_slow_answer_over_a_kept_connection_is_heard_beside_a_new_one() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut http = at(&listener);
+        let mut stream = run_anew(&mut http, &listener).await;
+        let stage = Stage::new();
+        let serve = async {
+            let (beside, _) = listener.accept().await.unwrap();
+            answer(&mut stream).await;
+            beside
+        };
+        let (found, _beside) = tokio::join!(http.check(&stage), serve);
+        assert_eq!(found.result.unwrap(), "HTTP 200");
+        assert!(http.keeps() && http.stalls == 0);
     }
 
     #[tokio::test]
