@@ -84,9 +84,18 @@ pub(super) fn io_failure(error: &io::Error) -> Failure {
     failure(FailReason::Connect, words)
 }
 
-/// What has no word of its own. Running out of something is ours, not the peer's.
+/// What has no word of its own. Running out of something is ours, not the peer's: local ports and addresses (EADDRNOTAVAIL)
+/// too, and so is what a packet filter of this node forbids (EPERM). EACCES is not: over IPv6 it is also what a filter on the way
+/// says (ICMPv6 "administratively prohibited", RFC 4443 section 3.1), for which IPv4 has "host unreachable".
 fn io_other(error: &io::Error) -> Failure {
-    let ours = [Errno::EMFILE, Errno::ENFILE, Errno::ENOBUFS, Errno::ENOMEM];
+    let ours = [
+        Errno::EMFILE,
+        Errno::ENFILE,
+        Errno::ENOBUFS,
+        Errno::ENOMEM,
+        Errno::EADDRNOTAVAIL,
+        Errno::EPERM,
+    ];
     if error.raw_os_error().map(Errno::from_raw).is_some_and(|code| ours.contains(&code)) {
         return failure(FailReason::Internal, format!("this node cannot open connections: {error}"));
     }
@@ -241,6 +250,10 @@ mod tests {
             let found = failure_in_chain(&wrapped, "x").unwrap();
             assert_eq!((found.reason, found.message.as_str()), (reason, message));
         }
-        assert_eq!(io_failure(&io::Error::from_raw_os_error(libc::EMFILE)).reason, FailReason::Internal);
+        let reason = |code| io_failure(&io::Error::from_raw_os_error(code)).reason;
+        for ours in [libc::EMFILE, libc::EADDRNOTAVAIL, libc::EPERM] {
+            assert_eq!(reason(ours), FailReason::Internal, "{ours}");
+        }
+        assert_eq!(reason(libc::EACCES), FailReason::Connect);
     }
 }
