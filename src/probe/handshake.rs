@@ -15,9 +15,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_rustls::client::TlsStream;
 
-/// How long a refusal is waited for after the handshake.
+/// How long a refusal is waited for after the handshake, and at most half of the time that is left then.
 const REFUSAL_WITHIN: Duration = Duration::from_millis(250);
 
 /// One probe at one address.
@@ -28,20 +29,24 @@ pub(super) struct Handshake {
     secure: Secure,
     /// Application protocols to offer.
     alpn: Vec<String>,
+    /// How long a run may take.
+    timeout: Duration,
 }
 
 impl Handshake {
     /// The probe at its target.
-    pub fn new(probe: &TlsProbe, target: &ProbeTarget, trust: &Arc<Trust>) -> Handshake {
+    pub fn new(probe: &TlsProbe, target: &ProbeTarget, timeout: Duration, trust: &Arc<Trust>) -> Handshake {
         Handshake {
             peer: SocketAddr::new(target.address, probe.port),
             secure: Secure::new(&probe.options, target, trust).showing(probe.identity.clone()),
             alpn: probe.alpn.clone(),
+            timeout,
         }
     }
 
     /// One run.
     async fn check(&self, stage: &Stage, exposed: &mut Exposed) -> Result<String, Failure> {
+        let began = Instant::now();
         let stream = connect::open(self.peer, stage).await?;
         let offered: Vec<&[u8]> = self.alpn.iter().map(String::as_bytes).collect();
         let mut stream = self.secure.handshake(stream, &offered, stage).await?;
@@ -65,7 +70,10 @@ impl Handshake {
                 ));
             }
         }
-        refusal(&mut stream).await?;
+        stage.set("no word after the TLS handshake");
+        // Silence is no refusal, so it must be over before the time of the run is.
+        let left = self.timeout.saturating_sub(began.elapsed());
+        refusal(&mut stream, REFUSAL_WITHIN.min(left / 2)).await?;
         let host = &self.secure.host;
         Ok(match days {
             Some(1) => format!("certificate for {host} has 1 day left"),
@@ -90,12 +98,12 @@ impl Kind for Handshake {
 
 /// Ends the connection in order; an error when the server refuses it instead. Silence, an end without a word, and anything
 /// that it has to say are no refusal.
-async fn refusal(stream: &mut TlsStream<TcpStream>) -> Result<(), Failure> {
+async fn refusal(stream: &mut TlsStream<TcpStream>, within: Duration) -> Result<(), Failure> {
     let end = async {
         stream.shutdown().await?;
         stream.read(&mut [0; 1]).await
     };
-    match tokio::time::timeout(REFUSAL_WITHIN, end).await {
+    match tokio::time::timeout(within, end).await {
         Ok(Err(error)) => match failure_in_chain(&error, "the server") {
             Some(found) if found.reason == FailReason::Tls => Err(found),
             _ => Ok(()),

@@ -200,7 +200,7 @@ pub fn icmp_refusal() -> Option<String> {
 fn kind(spec: &ProbeSpec, target: &ProbeTarget, trust: &Arc<Trust>) -> Box<dyn Kind> {
     match &spec.kind {
         ProbeKind::Http(probe) => Box::new(http::Http::new(probe, spec.needs_body(), spec.timeout, target, trust)),
-        ProbeKind::Tls(probe) => Box::new(handshake::Handshake::new(probe, target, trust)),
+        ProbeKind::Tls(probe) => Box::new(handshake::Handshake::new(probe, target, spec.timeout, trust)),
         ProbeKind::Tcp(probe) => Box::new(tcp::Tcp::new(probe, target)),
         ProbeKind::Dns(probe) => Box::new(dns::Dns::new(probe, target)),
         ProbeKind::Exec(probe) => Box::new(exec::Exec::new(probe, spec.needs_body(), target)),

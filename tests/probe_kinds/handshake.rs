@@ -77,6 +77,30 @@ async fn the_days_left_and_the_chain_are_reported_and_can_be_expected() {
 }
 
 #[tokio::test]
+async fn a_server_that_is_silent_after_the_handshake_passes_whatever_the_time_limit() {
+    let authority = Authority::new("ours");
+    let (chain, key) = lasting(&authority, 13);
+    let acceptor = acceptor(chain, key, &[]);
+    let there = server(move |stream| {
+        let acceptor = acceptor.clone();
+        async move {
+            let _held = acceptor.accept(stream).await;
+            std::future::pending::<()>().await;
+        }
+    })
+    .await;
+    // Beside those that a busy machine makes too late there is one in time; what is too late says so of the handshake.
+    let kind = ProbeKind::Tls(Box::new(tls(&authority, there)));
+    for attempt in 1.. {
+        let seen = run(kind.clone(), "127.0.0.1", Duration::from_millis(200)).await;
+        if seen.reason.is_none() {
+            break;
+        }
+        assert!(attempt < 50, "{seen:?}");
+    }
+}
+
+#[tokio::test]
 async fn certificates_that_are_not_accepted_are_named() {
     let authority = Authority::new("ours");
     for (days, ago) in [(-1, "23 hours"), (-2, "1 day"), (-4, "3 days")] {
