@@ -21,20 +21,21 @@ use tokio_rustls::client::TlsStream;
 
 /// A connection to an endpoint, over which only so many octets are taken in.
 #[derive(Debug)]
-pub(super) struct Stream {
-    /// The connection.
-    link: Link,
-    /// How much may still come.
-    allowance: Allowance,
+pub(super) enum Stream {
+    /// TCP as it is.
+    Plain(Metered),
+    /// TLS over TCP; in a box, since it is large.
+    Tls(Box<TlsStream<Metered>>),
 }
 
-/// With or without TLS.
+/// TCP of which only so many octets are taken in, whatever is done with them: counted below TLS, since what TLS says about
+/// itself (tickets, updates of keys) never comes out of it.
 #[derive(Debug)]
-enum Link {
-    /// TCP as it is.
-    Plain(TcpStream),
-    /// TLS over TCP; in a box, since it is large.
-    Tls(Box<TlsStream<TcpStream>>),
+pub(super) struct Metered {
+    /// The connection.
+    stream: TcpStream,
+    /// How much may still come.
+    allowance: Allowance,
 }
 
 /// How many octets may still come over a stream; shared with whoever grants more.
@@ -45,6 +46,11 @@ impl Allowance {
     /// From now on this many may come.
     pub fn grant(&self, octets: usize) {
         self.0.store(octets, Ordering::Relaxed);
+    }
+
+    /// How many may still come.
+    pub fn left(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -84,39 +90,26 @@ where
 }
 
 impl Stream {
-    /// TCP as it is.
-    pub fn plain(stream: TcpStream) -> Stream {
-        Stream::of(Link::Plain(stream))
-    }
-
-    /// TLS over TCP.
-    pub fn tls(stream: TlsStream<TcpStream>) -> Stream {
-        Stream::of(Link::Tls(Box::new(stream)))
-    }
-
-    /// Over which nothing may come yet.
-    fn of(link: Link) -> Stream {
-        let allowance = Allowance::default();
-        Stream { link, allowance }
-    }
-
     /// How much may still come.
-    pub fn allowance(&self) -> Allowance {
-        self.allowance.clone()
+    pub fn allowance(&self) -> &Allowance {
+        match self {
+            Stream::Plain(stream) => &stream.allowance,
+            Stream::Tls(stream) => &stream.get_ref().0.allowance,
+        }
     }
 
     /// The protocol that was agreed on by ALPN.
     pub fn alpn(&self) -> Option<&[u8]> {
-        match &self.link {
-            Link::Plain(_) => None,
-            Link::Tls(stream) => stream.get_ref().1.alpn_protocol(),
+        match self {
+            Stream::Plain(_) => None,
+            Stream::Tls(stream) => stream.get_ref().1.alpn_protocol(),
         }
     }
 
     /// Ready when an idle connection is of no more use: it ended, broke, or the peer says something unasked.
     pub fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut octet = [0; 1];
-        // What TLS says below the application (tickets, key updates) is taken in here and is no reason to give up.
+        // What TLS says below the application (tickets, key updates) is taken in here and is no reason to give up, up to a point.
         ready!(Pin::new(self).poll_read(cx, &mut ReadBuf::new(&mut octet))).unwrap_or_default();
         Poll::Ready(())
     }
@@ -124,41 +117,71 @@ impl Stream {
 
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let stream = self.get_mut();
-        let before = buf.filled().len();
-        ready!(match &mut stream.link {
-            Link::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Link::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
-        })?;
-        let came = buf.filled().len() - before;
-        // Whoever reads is the only one who takes away.
-        match stream.allowance.0.load(Ordering::Relaxed).checked_sub(came) {
-            Some(left) => stream.allowance.grant(left),
-            None => return Poll::Ready(Err(io::ErrorKind::QuotaExceeded.into())),
+        match self.get_mut() {
+            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         }
-        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().link {
-            Link::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Link::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        match self.get_mut() {
+            Stream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Stream::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().link {
-            Link::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Link::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        match self.get_mut() {
+            Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().link {
-            Link::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Link::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        match self.get_mut() {
+            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+impl Metered {
+    /// A connection over which this many octets may come.
+    pub fn new(stream: TcpStream, octets: usize) -> Metered {
+        let allowance = Allowance::default();
+        allowance.grant(octets);
+        Metered { stream, allowance }
+    }
+}
+
+impl AsyncRead for Metered {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let metered = self.get_mut();
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut metered.stream).poll_read(cx, buf))?;
+        let came = buf.filled().len() - before;
+        // Whoever reads is the only one who takes away.
+        let left = metered.allowance.left().checked_sub(came);
+        metered.allowance.grant(left.unwrap_or_default());
+        match left {
+            Some(_) => Poll::Ready(Ok(())),
+            None => Poll::Ready(Err(io::ErrorKind::QuotaExceeded.into())),
+        }
+    }
+}
+
+impl AsyncWrite for Metered {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
     }
 }

@@ -128,6 +128,55 @@ async fn a_certificate_of_the_own_authority_for_the_urls_host_passes() {
 }
 
 #[tokio::test]
+async fn what_tls_says_about_itself_is_bounded_too() {
+    let authority = Authority::new("ours");
+    let acceptor = authority.acceptor(&["shop.example.net"], &[b"http/1.1"]);
+    let mut config = (**acceptor.config()).clone();
+    config.enable_secret_extraction = true;
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let there = server(move |stream| {
+        let acceptor = acceptor.clone();
+        async move {
+            let mut stream = acceptor.accept(stream).await.unwrap();
+            let _ = stream.read(&mut [0; 4096]).await;
+            let (mut stream, session) = stream.into_inner();
+            let secrets = session.dangerous_extract_secrets().unwrap();
+            for number in secrets.tx.0.. {
+                if stream.write_all(&ticket(number, &secrets.tx.1)).await.is_err() {
+                    return;
+                }
+            }
+        }
+    })
+    .await;
+    let seen = probe(authority.get(there)).await;
+    let message = "the server sends more octets than an answer may have";
+    fails(&seen, FailReason::Protocol, message);
+}
+
+/// A NewSessionTicket (RFC 8446 section 4.6.1) in the record of that number (section 5.2): nothing that an application sees.
+fn ticket(number: u64, secrets: &rustls::ConnectionTrafficSecrets) -> Vec<u8> {
+    use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+    let rustls::ConnectionTrafficSecrets::Aes256Gcm { key, iv } = secrets else {
+        panic!("not the cipher that both like best");
+    };
+    // Lifetime, age, nonce; ticket; extensions.
+    let body = [&b"\0\0\x0e\x10\0\0\0\0\x01\0\x3e\x80"[..], &[7; 16_000], b"\0\0"].concat();
+    let length = u32::try_from(body.len()).unwrap().to_be_bytes();
+    let mut record = [&[4], &length[1..], &body, &[22]].concat();
+    let sealed = u16::try_from(record.len() + AES_256_GCM.tag_len()).unwrap().to_be_bytes();
+    let head = [23, 3, 3, sealed[0], sealed[1]];
+    let mut nonce: [u8; NONCE_LEN] = iv.as_ref().try_into().unwrap();
+    for (octet, counted) in nonce[NONCE_LEN - 8..].iter_mut().zip(number.to_be_bytes()) {
+        *octet ^= counted;
+    }
+    let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key.as_ref()).unwrap());
+    let nonce = Nonce::assume_unique_for_key(nonce);
+    key.seal_in_place_append_tag(nonce, Aad::from(head), &mut record).unwrap();
+    [&head[..], &record].concat()
+}
+
+#[tokio::test]
 async fn certificates_that_are_not_accepted_are_named() {
     let authority = Authority::new("ours");
     let wrong = authority.server(&["other.example.net", "third.example.net"], |_| {}).await;

@@ -18,7 +18,7 @@ mod two;
 mod wire;
 
 use super::certificate::Shown;
-use super::connect::{self, Stream};
+use super::connect::{self, Metered, Stream};
 use super::tls::{SecureWith, Trust, Wanted};
 use super::words::{SAYS_OCTETS_MAX, failure, says_of};
 use super::{Found, Kind, LostFuture, RunFuture, Stage};
@@ -40,6 +40,10 @@ const CONNECTION_AGE_MAX: Duration = Duration::from_secs(60);
 const STALLS_MAX: u8 = 2;
 /// How long the rest of a body is waited for that nothing is expected of, so that the connection can be kept.
 const DRAIN: Duration = Duration::from_millis(100);
+/// Most octets of a TLS handshake.
+const HANDSHAKE_OCTETS_MAX: usize = 256 * 1024;
+/// Most octets that a server may send over a connection that is kept: what TLS and HTTP/2 say about themselves.
+const IDLE_OCTETS_MAX: usize = 64 * 1024;
 /// Most octets of the header fields of an answer.
 const HEADER_OCTETS_MAX: usize = 64 * 1024;
 /// The words for more than that.
@@ -288,10 +292,10 @@ impl Http {
     /// A new connection.
     async fn connect(&self, secure: Option<&SecureWith>, stage: &Stage) -> Result<(Idle, Made), Failure> {
         let at = Instant::now();
-        let stream = connect::open(self.peer, stage).await?;
+        let stream = Metered::new(connect::open(self.peer, stage).await?, HANDSHAKE_OCTETS_MAX);
         let Some(secure) = secure else {
             let made = Made { at, stamp: 0, shown: None };
-            let stream = Stream::plain(stream);
+            let stream = Stream::Plain(stream);
             let idle = match self.probe.version {
                 HttpVersion::Two => Idle::two(stream).await?,
                 HttpVersion::Auto | HttpVersion::One => Idle::One(stream),
@@ -300,7 +304,7 @@ impl Http {
         };
         let stream = connect::secure(stream, secure, self.host(), stage).await?;
         let shown = stream.get_ref().1.peer_certificates().and_then(Shown::of);
-        let stream = Stream::tls(stream);
+        let stream = Stream::Tls(Box::new(stream));
         let made = Made {
             at,
             stamp: secure.stamp,
@@ -473,6 +477,20 @@ mod tests {
             () = serve => {}
             kept = runs => assert_eq!(kept, STALLS_MAX, "then no connection is kept there any more"),
         }
+    }
+
+    #[tokio::test]
+    async fn a_server_may_not_send_for_ever_over_a_kept_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut http = at(&listener);
+        let _stream = run_anew(&mut http, &listener).await;
+        let Some(Kept {
+            idle: Idle::One(stream), ..
+        }) = &http.kept
+        else {
+            panic!("HTTP/1.1 is kept");
+        };
+        assert_eq!(stream.allowance().left(), IDLE_OCTETS_MAX);
     }
 
     #[tokio::test]

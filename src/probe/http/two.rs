@@ -66,7 +66,7 @@ impl Two {
             .initial_window_size(WINDOW)
             .initial_connection_window_size(WINDOW);
         builder.max_header_list_size(u32::try_from(HEADER_OCTETS_MAX).unwrap_or(u32::MAX));
-        let allowance = stream.allowance();
+        let allowance = stream.allowance().clone();
         let (sender, connection) = builder.handshake(stream).await.map_err(|error| words(&error))?;
         let link = Link(Some(Box::new(connection)));
         Ok(Two { sender, link, allowance })

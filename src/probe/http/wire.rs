@@ -1,11 +1,11 @@
 //! A connection, whatever version of HTTP it speaks: idle between runs, or with an answer under way.
 
-use super::super::connect::Stream;
+use super::super::connect::{Allowance, Stream};
 use super::super::words::failure;
 use super::one::{self, One};
 use super::request::Ask;
 use super::two::{self, Two};
-use super::{BROKEN_OFF, DRAIN};
+use super::{BROKEN_OFF, DRAIN, IDLE_OCTETS_MAX};
 use crate::model::{FailReason, Failure};
 use bytes::Bytes;
 use h2::RecvStream;
@@ -33,6 +33,14 @@ impl Idle {
         match self {
             Idle::One(stream) => stream.poll_lost(cx),
             Idle::Two(two) => two.poll_lost(cx),
+        }
+    }
+
+    /// How much may still come over it.
+    fn allowance(&self) -> &Allowance {
+        match self {
+            Idle::One(stream) => stream.allowance(),
+            Idle::Two(two) => &two.allowance,
         }
     }
 
@@ -137,9 +145,9 @@ impl Answer {
         tokio::time::timeout(DRAIN, rest).await.unwrap_or(Ok(false))
     }
 
-    /// The connection after the end of the body, where it can be used again.
+    /// The connection after the end of the body, where it can be used again; little may come over it until then.
     pub async fn end(self) -> Option<Idle> {
-        match self.wire {
+        let idle = match self.wire {
             Wire::One(one, body) => {
                 drop(body);
                 one.end().await.map(Idle::One)
@@ -148,6 +156,7 @@ impl Answer {
                 drop(body);
                 two.end().await.map(Idle::Two)
             }
-        }
+        };
+        idle.inspect(|idle| idle.allowance().grant(IDLE_OCTETS_MAX))
     }
 }
