@@ -14,7 +14,7 @@ use crate::model::{
     Actor, AppId, Body, Draft, Evidence, FailReason, Failure, Gate, Generation, HealthSource, Move, MoveKind, Name, Outcome, ProbeTarget,
     RegionHealth, RegionId,
 };
-use crate::probe::Prober;
+use crate::probe::{ProbeEvent, Prober};
 use crate::role::{self, Command, Request, State, Watch};
 use crate::steering::AlertKind;
 use crate::store::{Appender, FileStore, LedgerReader, StoreError};
@@ -490,6 +490,28 @@ async fn what_a_reload_does_to_verdicts_is_told() {
         })
         .collect();
     assert_eq!(told, [(RegionHealth::Degraded, RegionHealth::Healthy)]);
+}
+
+#[tokio::test]
+async fn the_alert_on_look_ups_ends_with_the_probes_that_need_them() {
+    let named = CONFIG.replace("[\"192.0.2.10\"]", "[\"lb.example.com.\"]");
+    let probed = named.clone() + "[[app.shop.probe]]\nkind = \"tcp\"\nport = 80\n";
+    let mut bench = Bench::new(&probed);
+    let is_alerted = |bench: &Bench| bench.view.load().alerts.keys().any(|key| key.alert == AlertKind::LookupFailing);
+    let event = ProbeEvent::Lookup {
+        app: AppId::new("shop"),
+        region: RegionId::new("iad"),
+        host: Name::parse("lb.example.com.").unwrap(),
+        error: Some("no answer in time".to_owned()),
+    };
+    bench.writer.fold([event].into_iter());
+    assert!(is_alerted(&bench));
+    std::fs::write(bench.folder.path().join("c.toml"), named).unwrap();
+    let candidate = bench.load();
+    let _reloaded = bench.adopt(candidate);
+    bench.writer.start_append();
+    bench.finish().await;
+    assert!(!is_alerted(&bench));
 }
 
 #[tokio::test]

@@ -317,7 +317,7 @@ impl Writer {
     }
 
     /// Folds probe outcomes into health.
-    fn fold(&mut self, events: impl Iterator<Item = ProbeEvent>) {
+    pub(super) fn fold(&mut self, events: impl Iterator<Item = ProbeEvent>) {
         self.look_at_clocks();
         let now = self.clock.now();
         // First what time brought: after a stop of this process nothing may move on evidence that went stale meanwhile.
@@ -362,7 +362,8 @@ impl Writer {
         let fleet = &self.config.fleet;
         self.lookups.retain(|(app, region, host), _| {
             let app = fleet.apps.get(app);
-            app.is_some_and(|app| app.endpoints_of(region).contains(&Endpoint::Host(host.clone())))
+            // Without probes nobody looks the host name up.
+            app.is_some_and(|app| !app.probes.is_empty() && app.endpoints_of(region).contains(&Endpoint::Host(host.clone())))
         });
         let message = self.lookups.iter().next().map(|((app, region, host), error)| {
             let more = match self.lookups.len() {

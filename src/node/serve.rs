@@ -5,13 +5,16 @@ use super::descriptors;
 use super::watcher;
 use crate::config::Outline;
 use crate::control::{self, Handle, Parts, Published, ReloadRequest, SubmitError, Surroundings};
-use crate::model::{Actor, Decision, EncryptedListen, Generation, Name, rcode};
+use crate::health::Book;
+use crate::model::{Actor, AppId, Decision, EncryptedListen, Endpoint, Fleet, Generation, Name, ProbeTarget, RegionId, rcode};
 use crate::probe::{ProbeEvent, Prober};
 use crate::telemetry::{self, Clock, DnsCounters, Metrics};
 use crate::tls::Certificates;
 use crate::{api, dns};
 use anyhow::Context;
 use arc_swap::ArcSwap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -79,7 +82,7 @@ pub async fn serve_until(options: ServeOptions, ready: impl FnOnce()) -> anyhow:
     let view = Arc::new(ArcSwap::from_pointee(first_view(&boot, decisions)));
     let (outcomes, inbox) = mpsc::channel::<ProbeEvent>(OUTCOMES_MAX);
     let prober = Prober::start(outcomes, clock.origin());
-    prober.configure(fleet);
+    prober.begin(fleet, last_addresses(fleet, &boot.health));
     let around = Surroundings {
         lanes,
         view,
@@ -151,6 +154,28 @@ fn with_encrypted(bound: dns::Bound, listen: Option<&EncryptedListen>) -> anyhow
     bound
         .with_encrypted(listen, certificates)
         .context("opening the sockets of encrypted DNS")
+}
+
+/// Where the host names of endpoints were when health was saved.
+fn last_addresses(fleet: &Fleet, health: &Book) -> Vec<(AppId, RegionId, Name, Vec<IpAddr>)> {
+    let mut found: BTreeMap<(AppId, RegionId, Name), BTreeSet<IpAddr>> = BTreeMap::new();
+    for ProbeTarget {
+        app,
+        region,
+        endpoint,
+        address,
+        ..
+    } in fleet.apps.keys().flat_map(|app| health.targets(app)).map(|status| status.target)
+    {
+        if let Endpoint::Host(host) = endpoint {
+            let key = (app.clone(), region.clone(), host.clone());
+            found.entry(key).or_default().insert(*address);
+        }
+    }
+    let told = found
+        .into_iter()
+        .map(|((app, region, host), addresses)| (app, region, host, addresses.into_iter().collect()));
+    told.collect()
 }
 
 /// What was compiled is needed no more, but for an outline: a million names are some million pieces of memory.

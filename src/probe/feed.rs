@@ -285,7 +285,7 @@ mod tests {
         };
         let mut feed = Feed::new(&probe, false, &target(), &feeds, &Arc::default());
         feeds.post("shop", br#"{"healthy": true}"#.to_vec());
-        assert_eq!(feed.check().await.result, Ok(String::new()));
+        assert_eq!(feed.check(&Stage::new()).await.result, Ok(String::new()));
         // Suspended: the wall clock went on, the monotonic one did not.
         let posted = |wall: SystemTime| {
             let content = Arc::new(br#"{"healthy": true}"#.to_vec());
@@ -293,16 +293,16 @@ mod tests {
             feeds.sender("shop").send_replace(Some(Posted { at, wall, content }));
         };
         posted(SystemTime::now() - Duration::from_secs(3600));
-        let failure = feed.check().await.result.unwrap_err();
+        let failure = feed.check(&Stage::new()).await.result.unwrap_err();
         assert!(
             failure.reason == FailReason::Internal && failure.message.contains("old"),
             "{failure:?}"
         );
         // The wall clock was set back: the monotonic one goes on.
         posted(SystemTime::now() + Duration::from_secs(3600));
-        assert_eq!(feed.check().await.result, Ok(String::new()));
+        assert_eq!(feed.check(&Stage::new()).await.result, Ok(String::new()));
         tokio::time::advance(Duration::from_secs(61)).await;
-        assert_eq!(feed.check().await.result.unwrap_err().reason, FailReason::Internal);
+        assert_eq!(feed.check(&Stage::new()).await.result.unwrap_err().reason, FailReason::Internal);
     }
 
     fn target() -> ProbeTarget {

@@ -1,7 +1,8 @@
 //! One endpoint that is a host name: when it is looked up, and what is kept when that fails.
 //!
 //! Each answer is good for its TTL and not longer; a failed, empty or overdue look-up keeps the last addresses, of one
-//! family where only that one failed, and is logged once when it starts to fail. While one look-up hangs no other is begun
+//! family where only that one failed, and is told: an alert, and the log once when it starts to fail. Addresses and alert outlive
+//! the task: another interval of the probes is another task, and after a restart the addresses are those of saved health. While one look-up hangs no other is begun
 //! for the same name.
 
 use super::ProbeEvent;
@@ -12,6 +13,7 @@ use std::future::Future;
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -57,6 +59,15 @@ impl Addresses {
         all
     }
 
+    /// The family that could not be asked for, if one could: whether it is IPv4.
+    fn lost(&self) -> Option<bool> {
+        match (&self.v4, &self.v6) {
+            (None, _) => Some(true),
+            (_, None) => Some(false),
+            (Some(_), Some(_)) => None,
+        }
+    }
+
     /// How long until it is asked for again; `retry` where a family failed.
     fn good_for(&self, retry: Duration) -> Duration {
         let ttl = self.ttl.clamp(LOOKUP_EVERY_MIN, LOOKUP_EVERY_MAX);
@@ -87,63 +98,133 @@ impl HostKey {
 }
 
 /// Looks a host name up for ever: again when its TTL is over, or about every `interval` while that fails.
-pub(super) async fn watch(shared: Weak<Shared>, gate: Arc<Gate>, lookup: Arc<dyn Lookup>, key: HostKey, interval: Duration) {
+pub(super) async fn watch(mut host: Watched, lookup: Arc<dyn Lookup>, interval: Duration) {
     let mut random = Random::new();
-    let mut known: Vec<IpAddr> = Vec::new();
-    let mut failing = false;
     let retry = interval.clamp(LOOKUP_EVERY_MIN, RETRY_MAX);
     loop {
-        let mut wait = retry;
-        let mut looking = lookup.addresses(&key.host);
+        let mut looking = lookup.addresses(&host.key.host);
         let found = match tokio::time::timeout(LOOKUP_TIME_MAX, &mut looking).await {
             Ok(found) => found,
             Err(_) => {
-                if !complain(&shared, &gate, &mut failing, &key, "no answer in time", known.len()).await {
+                if !host.complain("no answer in time").await {
                     return;
                 }
                 looking.await
             }
         };
-        match found {
-            Err(error) => {
-                if !complain(&shared, &gate, &mut failing, &key, &error.to_string(), known.len()).await {
-                    return;
-                }
-            }
-            Ok(found) => {
-                let good_for = found.good_for(retry);
-                let mut addresses = found.merge(&known);
-                if addresses.is_empty() {
-                    if !complain(&shared, &gate, &mut failing, &key, "no address", known.len()).await {
-                        return;
-                    }
-                    tokio::time::sleep(spread(wait, &mut random)).await;
-                    continue;
-                }
-                wait = good_for;
-                if addresses.len() > ADDRESSES_MAX {
-                    let count = addresses.len();
-                    tracing::warn!(app = %key.app, region = %key.region, host = %key.host, count, "too many addresses: only the first {ADDRESSES_MAX} are probed");
-                    addresses.truncate(ADDRESSES_MAX);
-                }
-                if failing {
-                    tracing::info!(app = %key.app, region = %key.region, host = %key.host, "look-up works again");
-                    failing = false;
-                    if !tell_outcome(&shared, &gate, &key, None).await {
-                        return;
-                    }
-                }
-                if addresses != known {
-                    tracing::info!(app = %key.app, region = %key.region, host = %key.host, ?addresses, "host name resolved");
-                    known = addresses;
-                    if !tell(&shared, &gate, &key, &known).await {
-                        return;
-                    }
-                }
-            }
-        }
+        let Some(wait) = host.take(found, retry).await else {
+            return;
+        };
         // From the end on: the TTL begins when the answer is there.
         tokio::time::sleep(spread(wait, &mut random)).await;
+    }
+}
+
+/// A host name that is looked after.
+pub(super) struct Watched {
+    /// To whom changes are told.
+    pub shared: Weak<Shared>,
+    /// What its events pass.
+    pub gate: Arc<Gate>,
+    /// Which endpoint.
+    pub key: HostKey,
+    /// What it last resolved to.
+    pub known: Vec<IpAddr>,
+    /// Whether its look-ups fail, as far as the writer was told. Outlives the task: another one tells that they work again.
+    pub failing: Arc<AtomicBool>,
+    /// What the log was told and is not told again: that there are too many addresses, that those of a family are not known.
+    pub said: (bool, bool),
+}
+
+impl Watched {
+    /// Takes in what was found. How long that is good for; none: nobody looks after the name any more.
+    async fn take(&mut self, found: io::Result<Addresses>, retry: Duration) -> Option<Duration> {
+        let found = match found {
+            Ok(found) => found,
+            Err(error) => return self.complain(&error.to_string()).await.then_some(retry),
+        };
+        let (good_for, lost) = (found.good_for(retry), found.lost());
+        let mut addresses = found.merge(&self.known);
+        if addresses.is_empty() {
+            return self.complain("no address").await.then_some(retry);
+        }
+        let is_kept = lost.is_some_and(|v4| self.known.iter().any(|address| address.is_ipv4() == v4));
+        let goes_on = match lost {
+            Some(v4) if is_kept => self.complain(no_answer(v4)).await,
+            lost => {
+                self.say_unknown(lost);
+                self.works().await
+            }
+        };
+        self.cap(&mut addresses);
+        (goes_on && self.resolved(addresses).await).then_some(good_for)
+    }
+
+    /// Tells of addresses that are not those of before; false when nobody looks after the name any more.
+    async fn resolved(&mut self, addresses: Vec<IpAddr>) -> bool {
+        let HostKey { app, region, host } = &self.key;
+        if addresses == self.known {
+            return true;
+        }
+        tracing::info!(%app, %region, %host, ?addresses, "host name resolved");
+        self.known = addresses;
+        tell(&self.shared, &self.gate, &self.key, &self.known).await
+    }
+
+    /// Leaves out what is too much; the log is told when that begins. A zone must not be able to fill it.
+    fn cap(&mut self, addresses: &mut Vec<IpAddr>) -> bool {
+        let HostKey { app, region, host } = &self.key;
+        let (count, before) = (addresses.len(), self.said.0);
+        self.said.0 = count > ADDRESSES_MAX;
+        addresses.truncate(ADDRESSES_MAX);
+        let begins = self.said.0 && !before;
+        if begins {
+            tracing::warn!(%app, %region, %host, count, "too many addresses: only the first {ADDRESSES_MAX} are probed");
+        }
+        begins
+    }
+
+    /// Tells the log when it begins that addresses of a family could not be asked for and none are known. No alert: there are
+    /// servers that never answer for a family which their names do not have.
+    fn say_unknown(&mut self, lost: Option<bool>) {
+        let HostKey { app, region, host } = &self.key;
+        if let Some(v4) = lost.filter(|_| !self.said.1) {
+            tracing::warn!(%app, %region, %host, error = no_answer(v4), "look-up failed for one family, of which no address is known");
+        }
+        self.said.1 = lost.is_some();
+    }
+
+    /// Tells that a look-up failed, the log only when it starts to; false when nobody looks after the name any more.
+    async fn complain(&self, error: &str) -> bool {
+        let HostKey { app, region, host } = &self.key;
+        if !self.failing.swap(true, Ordering::Relaxed) {
+            let kept = self.known.len();
+            tracing::warn!(%app, %region, %host, error, kept, "look-up failed: the last addresses are kept");
+        }
+        tell_outcome(&self.shared, &self.gate, &self.key, Some(error.to_owned())).await
+    }
+
+    /// Tells that look-ups work, where they did not; false when nobody looks after the name any more.
+    async fn works(&self) -> bool {
+        let HostKey { app, region, host } = &self.key;
+        if !self.failing.load(Ordering::Relaxed) {
+            return true;
+        }
+        tracing::info!(%app, %region, %host, "look-up works again");
+        let told = tell_outcome(&self.shared, &self.gate, &self.key, None).await;
+        // Only once it was told, so that whoever comes after this task tells it otherwise.
+        if told {
+            self.failing.store(false, Ordering::Relaxed);
+        }
+        told
+    }
+}
+
+/// The words for a family that could not be asked for.
+fn no_answer(v4: bool) -> &'static str {
+    match v4 {
+        true => "no answer about IPv4 addresses",
+        false => "no answer about IPv6 addresses",
     }
 }
 
@@ -181,18 +262,33 @@ async fn tell_outcome(shared: &Weak<Shared>, gate: &Gate, key: &HostKey, error: 
     gate.send(&shared.common, event).await
 }
 
-/// Tells that a look-up failed, the log only when it starts to.
-async fn complain(shared: &Weak<Shared>, gate: &Gate, failing: &mut bool, key: &HostKey, error: &str, kept: usize) -> bool {
-    if !*failing {
-        tracing::warn!(app = %key.app, region = %key.region, host = %key.host, error, kept, "look-up failed: the last addresses are kept");
-        *failing = true;
-    }
-    tell_outcome(shared, gate, key, Some(error.to_owned())).await
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn too_many_addresses_are_told_when_that_begins() {
+        let key = HostKey {
+            app: AppId::new("shop"),
+            region: RegionId::new("iad"),
+            host: Name::parse("lb.example.com.").unwrap(),
+        };
+        let mut host = Watched {
+            shared: Weak::new(),
+            gate: Arc::default(),
+            key,
+            known: Vec::new(),
+            failing: Arc::default(),
+            said: (false, false),
+        };
+        let mut told = |count: u8| {
+            let mut addresses: Vec<IpAddr> = (0..count).map(|last| [192, 0, 2, last].into()).collect();
+            let told = host.cap(&mut addresses);
+            assert!(addresses.len() <= ADDRESSES_MAX);
+            told
+        };
+        assert_eq!([40, 40, 41, 32, 33].map(&mut told), [true, false, false, false, true]);
+    }
 
     #[test]
     fn a_family_that_failed_keeps_its_addresses() {

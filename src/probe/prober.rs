@@ -29,15 +29,16 @@
 
 use super::feed::{Feed, Feeds};
 use super::limits::{Budget, Limits};
-use super::lookup::{self, HostKey, Lookup};
+use super::lookup::{self, HostKey, Lookup, Watched};
 use super::plan::{self, Slot};
 use super::resolver::Resolver;
 use super::task::{self, Common, Gate, Job, Plan};
 use super::tls::Trust;
 use super::{Kind, ProbeEvent, kind};
-use crate::model::{App, AppId, Endpoint, Fleet, Mono, ProbeKind, ProbeSpec, ProbeTarget};
+use crate::model::{App, AppId, Endpoint, Fleet, Mono, Name, ProbeKind, ProbeSpec, ProbeTarget, RegionId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -89,8 +90,20 @@ struct Set {
     targets: HashMap<ProbeTarget, Task>,
     /// What the slots of each application count from, and how many targets they were dealt to.
     dealt: HashMap<AppId, (Instant, usize)>,
-    /// One task a host name, with the interval of its look-ups and what it last resolved to.
-    hosts: BTreeMap<HostKey, (Duration, Vec<IpAddr>, Stop)>,
+    /// One task a host name.
+    hosts: BTreeMap<HostKey, Host>,
+}
+
+/// A host name that is looked up.
+struct Host {
+    /// The interval of the probes there.
+    interval: Duration,
+    /// What it last resolved to.
+    addresses: Vec<IpAddr>,
+    /// Whether its look-ups fail, as far as was told.
+    failing: Arc<AtomicBool>,
+    /// Ends it.
+    _stop: Stop,
 }
 
 /// A target that is being probed.
@@ -171,12 +184,21 @@ impl Prober {
     /// stop. When this returns, nothing more is sent by probes that are gone; read the clock then for
     /// `health::Book::reconfigure`, and what they sent before is told apart from the new by its time.
     pub fn configure(&self, fleet: &Fleet) {
+        self.begin(fleet, Vec::new());
+    }
+
+    /// The same after a start: host names of endpoints are at the addresses that they last resolved to, until a look-up says
+    /// otherwise, so that one which fails takes nothing away.
+    pub fn begin(&self, fleet: &Fleet, last: Vec<(AppId, RegionId, Name, Vec<IpAddr>)>) {
+        let last = last
+            .into_iter()
+            .map(|(app, region, host, addresses)| (HostKey { app, region, host }, addresses));
         let mut set = self.shared.set();
         self.shared.trust.renew();
         set.fleet = fleet.clone();
         let known = fleet.feeds();
         self.feeds.keep(|id| known.contains(id));
-        self.shared.set_hosts(&mut set);
+        self.shared.set_hosts(&mut set, last.collect());
         self.shared.set_targets(&mut set);
         self.shared.warn_of_too_many(&set);
     }
@@ -216,35 +238,45 @@ impl Shared {
     /// Takes in the addresses of a host name; false when it is not looked after any more.
     pub fn resolved(&self, key: &HostKey, addresses: &[IpAddr]) -> bool {
         let mut set = self.set();
-        let Some((_, known, _)) = set.hosts.get_mut(key) else {
+        let Some(host) = set.hosts.get_mut(key) else {
             return false;
         };
-        known.clear();
-        known.extend_from_slice(addresses);
+        host.addresses = addresses.to_vec();
         self.set_targets(&mut set);
         true
     }
 
-    /// Makes the look-ups what the config says.
-    fn set_hosts(self: &Arc<Self>, set: &mut Set) {
+    /// Makes the look-ups what the config says; new host names are at their `last` addresses.
+    fn set_hosts(self: &Arc<Self>, set: &mut Set, mut last: BTreeMap<HostKey, Vec<IpAddr>>) {
         let wanted: BTreeMap<HostKey, Duration> = set.fleet.apps.values().flat_map(|app| hosts(app)).collect();
         set.hosts.retain(|key, _| wanted.contains_key(key));
         for (key, interval) in wanted {
-            if set.hosts.get(&key).is_some_and(|(known, _, _)| *known == interval) {
+            if set.hosts.get(&key).is_some_and(|host| host.interval == interval) {
                 continue;
             }
-            // Another interval is another task; the addresses stay.
-            let addresses = set.hosts.remove(&key).map(|(_, addresses, _)| addresses).unwrap_or_default();
+            // Another interval is another task; what is known stays.
+            let (addresses, failing) = match set.hosts.remove(&key) {
+                Some(host) => (host.addresses, host.failing),
+                None => (last.remove(&key).unwrap_or_default(), Arc::default()),
+            };
             let gate = Arc::new(Gate::default());
-            let watch = lookup::watch(
-                Arc::downgrade(self),
-                Arc::clone(&gate),
-                Arc::clone(&self.lookup),
-                key.clone(),
-                interval,
-            );
+            let watched = Watched {
+                shared: Arc::downgrade(self),
+                gate: Arc::clone(&gate),
+                key: key.clone(),
+                known: addresses.clone(),
+                failing: Arc::clone(&failing),
+                said: (false, false),
+            };
+            let watch = lookup::watch(watched, Arc::clone(&self.lookup), interval);
             let abort = self.runtime.spawn(watch).abort_handle();
-            set.hosts.insert(key, (interval, addresses, Stop { gate, abort }));
+            let host = Host {
+                interval,
+                addresses,
+                failing,
+                _stop: Stop { gate, abort },
+            };
+            set.hosts.insert(key, host);
         }
     }
 
@@ -423,7 +455,7 @@ fn wanted(set: &Set) -> Wanted {
                             region: region.clone(),
                             host: host.clone(),
                         };
-                        let known = set.hosts.get(&key).map(|(_, addresses, _)| addresses.iter().copied().collect());
+                        let known = set.hosts.get(&key).map(|host| host.addresses.iter().copied().collect());
                         known.unwrap_or_default()
                     }
                 };

@@ -525,6 +525,67 @@ async fn a_failed_lookup_is_not_an_empty_set() {
     assert_eq!(prober.targets(), 2);
 }
 
+#[tokio::test]
+async fn a_reload_between_a_failure_and_its_end_keeps_both() {
+    let (asked, _lookups) = mpsc::unbounded_channel();
+    let answer = Arc::new(Mutex::new(Some(Err(()))));
+    let lookup = Told(asked, Arc::clone(&answer), Duration::ZERO);
+    let (tx, mut events) = mpsc::channel(1);
+    let prober = Prober::assemble(tx, Instant::now(), Arc::new(lookup), counting(&Arc::default(), None));
+    prober.configure(&fleet("shop", &["lb.example.com."], vec![probe(1, FAST)]));
+    assert!(matches!(next(&mut events).await, ProbeEvent::Lookup { error: Some(_), .. }));
+    // Another interval is another task.
+    *answer.lock().unwrap() = Some(Ok(vec!["192.0.2.1"]));
+    prober.configure(&fleet("shop", &["lb.example.com."], vec![probe(1, FAST * 2)]));
+    loop {
+        match next(&mut events).await {
+            // One that was on its way.
+            ProbeEvent::Lookup { error: Some(_), .. } => {}
+            ProbeEvent::Lookup { error: None, .. } => break,
+            other => panic!("not told that it works again, but {other:?}"),
+        }
+    }
+}
+
+/// A look-up that gets no answer about IPv6.
+struct Half;
+
+impl Lookup for Half {
+    fn addresses(&self, _host: &Name) -> LookupFuture {
+        let found = Addresses {
+            v4: Some(vec!["192.0.2.1".parse().unwrap()]),
+            v6: None,
+            ttl: Duration::ZERO,
+        };
+        Box::pin(std::future::ready(Ok(found)))
+    }
+}
+
+#[tokio::test]
+async fn after_a_start_a_family_that_fails_takes_no_addresses_away() {
+    let (tx, mut events) = mpsc::channel(1);
+    let prober = Prober::assemble(tx, Instant::now(), Arc::new(Half), counting(&Arc::default(), None));
+    let (app, region, host) = (AppId::new("shop"), RegionId::new("iad"), Name::parse("lb.example.com.").unwrap());
+    let last = ["192.0.2.1", "2001:db8::1"].map(|text| text.parse().unwrap()).to_vec();
+    prober.begin(
+        &fleet("shop", &["lb.example.com."], vec![probe(1, FAST)]),
+        vec![(app, region, host, last)],
+    );
+    assert_eq!(prober.targets(), 2, "at once");
+    let (mut outcomes, mut told) = (0, 0);
+    while outcomes < 10 || told < 2 {
+        match next(&mut events).await {
+            ProbeEvent::Outcome(outcome) => outcomes += u32::from(outcome.target.address.is_ipv6()),
+            ProbeEvent::Lookup { error, .. } => {
+                assert_eq!(error.as_deref(), Some("no answer about IPv6 addresses"));
+                told += 1;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(prober.targets(), 2);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_host_name_is_looked_up_again_when_its_ttl_is_over() {
     let (asked, mut lookups) = mpsc::unbounded_channel();
