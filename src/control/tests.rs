@@ -493,6 +493,38 @@ async fn what_a_reload_does_to_verdicts_is_told() {
 }
 
 #[tokio::test]
+async fn an_outcome_on_its_way_while_its_endpoint_goes_is_not_counted() {
+    let mut bench = Bench::new(&probed());
+    let outcome = |last: u8, now: crate::model::Now| {
+        let address = std::net::IpAddr::from([192, 0, 2, last]);
+        let target = ProbeTarget {
+            app: AppId::new("shop"),
+            region: RegionId::new("iad"),
+            endpoint: crate::model::Endpoint::Address(address),
+            probe: 0,
+            address,
+        };
+        ProbeEvent::Outcome(Outcome::new(target, now.mono, Duration::ZERO, Ok(())))
+    };
+    let seen = |bench: &Bench, address: &str| {
+        let rendered = bench.writer.metrics.render(&Default::default()).unwrap();
+        rendered.contains(&format!("endpoint=\"{address}\""))
+    };
+    let under_way = bench.writer.clock.now();
+    std::fs::write(bench.folder.path().join("c.toml"), probed().replace(", \"192.0.2.11\"", "")).unwrap();
+    let candidate = bench.load();
+    let _reloaded = bench.adopt(candidate);
+    bench.writer.start_append();
+    bench.finish().await;
+    let now = bench.writer.clock.now();
+    bench
+        .writer
+        .fold([outcome(11, under_way), outcome(11, now), outcome(10, now)].into_iter());
+    assert!(seen(&bench, "192.0.2.10") && !seen(&bench, "192.0.2.11"));
+    assert_eq!(bench.writer.history.targets(), 1);
+}
+
+#[tokio::test]
 async fn the_alert_on_look_ups_ends_with_the_probes_that_need_them() {
     let named = CONFIG.replace("[\"192.0.2.10\"]", "[\"lb.example.com.\"]");
     let probed = named.clone() + "[[app.shop.probe]]\nkind = \"tcp\"\nport = 80\n";

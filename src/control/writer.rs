@@ -325,6 +325,8 @@ impl Writer {
         self.health_unseen = true;
         for event in events {
             match event {
+                // One that was on its way while its target went is no more of anybody's.
+                ProbeEvent::Outcome(outcome) if !self.health.accepts(&outcome) => {}
                 ProbeEvent::Outcome(outcome) => {
                     self.count(&outcome);
                     self.history.ran(&outcome);
@@ -375,7 +377,7 @@ impl Writer {
         self.node_alert(AlertKind::LookupFailing, message);
     }
 
-    /// Counts a run in the metrics; one of a probe that is gone by now is not counted.
+    /// Counts a run in the metrics.
     fn count(&self, outcome: &Outcome) {
         let spec = self
             .config

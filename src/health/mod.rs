@@ -271,6 +271,12 @@ impl Book {
         changes
     }
 
+    /// Whether an outcome is of a target that is configured, and new: [`Book::observe`] takes it in.
+    pub fn accepts(&self, outcome: &Outcome) -> bool {
+        self.cell_and_spec(&outcome.target)
+            .is_some_and(|(cell, _)| cell.accepts(outcome.at))
+    }
+
     /// Takes in one outcome. Ignored are outcomes of targets that are not configured, such as are not later
     /// than the last one counted, and such as ended before the cell began.
     pub fn observe(&mut self, outcome: &Outcome, now: Now) -> Vec<Change> {
