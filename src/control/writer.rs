@@ -338,6 +338,7 @@ impl Writer {
                     endpoint,
                     addresses,
                 } => {
+                    self.history.resolved(&app, &region, &endpoint, &addresses);
                     changes.extend(self.health.resolved(&app, &region, &endpoint, &addresses, now));
                 }
                 ProbeEvent::Lookup { app, region, host, error } => self.note_lookup(app, region, host, error),

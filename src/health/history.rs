@@ -15,8 +15,9 @@
 //! Deliberately absent: health (nothing here decides anything), and the disk: a restart begins a new history.
 
 use super::{Change, ChangeKind};
-use crate::model::{AppId, Fleet, Mono, Outcome, ProbeTarget, Verdict};
+use crate::model::{AppId, Endpoint, Fleet, Mono, Outcome, ProbeTarget, RegionId, Verdict};
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// Most verdict changes that are kept a target.
@@ -44,6 +45,8 @@ pub struct History {
     apps: BTreeMap<AppId, HashMap<ProbeTarget, Target>>,
     /// How many targets there are.
     count: usize,
+    /// How many of them are gone, at most.
+    gone: usize,
 }
 
 /// The history of one target.
@@ -57,6 +60,8 @@ struct Target {
     coarse: Series,
     /// When something happened last.
     last: Mono,
+    /// Whether its host name does not resolve to its address any more.
+    is_gone: bool,
 }
 
 /// A change of a verdict.
@@ -137,6 +142,7 @@ impl History {
     pub fn ran(&mut self, outcome: &Outcome) {
         if let Some(target) = self.target(&outcome.target) {
             target.last = target.last.max(outcome.at);
+            target.is_gone = false;
             let took = outcome.result.is_ok().then_some(outcome.took);
             target.fine.add(outcome.at, took);
             target.coarse.add(outcome.at, took);
@@ -161,6 +167,15 @@ impl History {
                     message: shorten(message).into(),
                 });
             }
+        }
+    }
+
+    /// Follows a host name to other addresses: what is at none of them stays until its room is needed.
+    pub fn resolved(&mut self, app: &AppId, region: &RegionId, endpoint: &Endpoint, addresses: &[IpAddr]) {
+        let targets = self.apps.get_mut(app).into_iter().flatten();
+        for (target, history) in targets.filter(|(target, _)| target.region == *region && target.endpoint == *endpoint) {
+            history.is_gone = !addresses.contains(&target.address);
+            self.gone += usize::from(history.is_gone);
         }
     }
 
@@ -191,7 +206,7 @@ impl History {
 
     /// Lets go of targets of which nothing was heard for as long as anything is kept.
     pub fn expire(&mut self, now: Mono) {
-        self.forget(now, KEPT);
+        self.retain(|target| now.since(target.last) < KEPT);
     }
 
     /// How many targets there are.
@@ -231,6 +246,9 @@ impl History {
         let known = self.apps.get(&target.app).is_some_and(|targets| targets.contains_key(target));
         if !known {
             if self.count >= TARGETS_MAX {
+                self.make_room();
+            }
+            if self.count >= TARGETS_MAX {
                 return None;
             }
             self.count += 1;
@@ -240,11 +258,19 @@ impl History {
         self.apps.get_mut(&target.app)?.get_mut(target)
     }
 
-    /// Lets go of targets of which nothing was heard for a time.
-    fn forget(&mut self, now: Mono, silent: Duration) {
+    /// Lets go of what is gone. Looks at all targets only where some are.
+    fn make_room(&mut self) {
+        if self.gone > 0 {
+            self.gone = 0;
+            self.retain(|target| !target.is_gone);
+        }
+    }
+
+    /// Lets go of all other targets.
+    fn retain(&mut self, keeps: impl Fn(&Target) -> bool) {
         self.count = 0;
         for targets in self.apps.values_mut() {
-            targets.retain(|_, target| now.since(target.last) < silent);
+            targets.retain(|_, target| keeps(target));
             self.count += targets.len();
         }
         self.apps.retain(|_, targets| !targets.is_empty());
@@ -259,6 +285,7 @@ impl Target {
             fine: Series::new(FINE),
             coarse: Series::new(COARSE),
             last: Mono::ORIGIN.minus(Duration::MAX),
+            is_gone: false,
         }
     }
 }
@@ -406,7 +433,7 @@ fn shorten(message: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Endpoint, FailReason, Failure, RegionId};
+    use crate::model::{FailReason, Failure};
     use proptest::prelude::*;
     use std::sync::Arc;
 
@@ -525,6 +552,34 @@ mod tests {
         assert_eq!(history.targets(), 1, "only one was heard of");
         let (told, more) = history.tell(&AppId::new("shop"), |_| true, KEPT, (0, 10), at(KEPT.as_secs()));
         assert_eq!((told.len(), more), (1, false));
+    }
+
+    #[test]
+    fn addresses_that_a_host_name_left_make_room_first() {
+        let mut history = History::new();
+        let of_host = |number| {
+            let mut outcome = ran(number, 1, Some(100));
+            outcome.target.endpoint = Endpoint::Host(crate::model::Name::parse("lb.example.com.").unwrap());
+            outcome
+        };
+        history.ran(&ran(1, 1, Some(100)));
+        for number in 2..TARGETS_MAX + 100 {
+            history.ran(&of_host(number));
+        }
+        assert_eq!(history.targets(), TARGETS_MAX);
+        let is_known = |history: &History, number| {
+            let (told, _) = history.tell(&AppId::new("shop"), |_| true, KEPT, (0, TARGETS_MAX), at(2));
+            told.iter().any(|one| one.target.address == target(number).address)
+        };
+        let outcome = of_host(2);
+        let left = outcome.target;
+        history.resolved(&left.app, &left.region, &left.endpoint, &[target(3).address, target(4).address]);
+        assert!(is_known(&history, 2), "as long as there is room");
+        // One that is back meanwhile stays.
+        history.ran(&of_host(5));
+        history.ran(&ran(TARGETS_MAX + 500, 2, Some(100)));
+        let known: Vec<usize> = (1..10).filter(|number| is_known(&history, *number)).collect();
+        assert_eq!((known, history.targets()), (vec![1, 3, 4, 5], 5));
     }
 
     #[test]
