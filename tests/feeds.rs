@@ -75,6 +75,7 @@ fn what_is_posted_counts_at_once_and_silence_is_unknown() {
     let healthy = wait_health(&site, "iad", "healthy");
     assert_eq!(healthy["observed"], "active");
     assert_eq!(healthy["probes"][0]["message"], "all well");
+    by_hand(&site);
     post(
         &site,
         "shop-iad",
@@ -92,6 +93,30 @@ fn what_is_posted_counts_at_once_and_silence_is_unknown() {
     );
     let (status, _) = post(&site, "shop-iad", "[1]");
     assert_eq!(status, 400);
+}
+
+/// By hand the server looks at what was posted to iad, and to fra not yet; without the server nobody can.
+fn by_hand(site: &Site) {
+    let ran = |arguments: &[&str], code: i32| -> Vec<(Value, Value)> {
+        let text = site.cli_code(code, &[&["probe", "shop.example.net", "--json"], arguments].concat());
+        let page: Value = serde_json::from_str(&text).unwrap();
+        let posted = page["items"].as_array().unwrap().iter().filter(|one| one["number"] == 1);
+        posted.map(|one| (one["passed"].clone(), one["message"].clone())).collect()
+    };
+    let iad = (true.into(), "all well".into());
+    let fra = (false.into(), "nothing was posted to the feed shop-fra yet".into());
+    assert_eq!(ran(&[], 1), [iad, fra]);
+    for region in ["iad", "fra"] {
+        std::fs::write(site.path(&format!("{region}.json")), r#"{"load": 1}"#).unwrap();
+    }
+    let files = std::fs::read_to_string(site.config()).unwrap();
+    let (head, _) = files.split_once("file = \"/").unwrap();
+    let rest = files.split_once("/{region}.json").unwrap().1;
+    let local = format!("{head}file = \"{}/{{region}}.json{rest}", site.dir.path().display());
+    std::fs::write(site.path("local.toml"), local).unwrap();
+    let config = site.path("local.toml");
+    let not_run = (Value::Null, Value::from("posted to the server; not run from here"));
+    assert_eq!(ran(&["--config", config.to_str().unwrap()], 0), [not_run.clone(), not_run]);
 }
 
 #[test]

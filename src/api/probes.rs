@@ -47,7 +47,7 @@ pub(super) async fn probe(
         return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "too-many", message));
     }
     tracing::info!(%name, actor = %caller.actor(), runs = planned.len(), "probes are run by hand");
-    once::run(planned, |once| seen.push(once)).await;
+    once::run(planned, api.handle.kit(), |once| seen.push(once)).await;
     // In the order of the config, however they ended.
     let place = |region: &RegionId| steered.order.iter().position(|other| other == region);
     seen.sort_by(|a, b| (place(&a.region), &a.endpoint, a.address, a.number).cmp(&(place(&b.region), &b.endpoint, b.address, b.number)));

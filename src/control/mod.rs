@@ -64,7 +64,7 @@ struct Inner {
     hash_seed: u64,
     /// Reloads, one after the other.
     reloads: turns::Turns,
-    feeds: Arc<crate::probe::Feeds>,
+    kit: crate::probe::Kit,
     dns_counters: Box<dyn Fn() -> DnsCounters + Send + Sync>,
 }
 
@@ -98,7 +98,7 @@ pub fn start(parts: Parts, around: Surroundings, outcomes: mpsc::Receiver<crate:
         config_path: around.config_path,
         hash_seed: around.hash_seed,
         reloads: turns::Turns::new(),
-        feeds: parts.prober.feeds(),
+        kit: parts.prober.kit(),
         dns_counters: around.dns_counters,
     };
     let publisher = publish::Publisher::new(around.lanes, around.view.clone());
@@ -168,7 +168,12 @@ impl Handle {
 
     /// Hands what others measured to the probes that wait for it.
     pub fn feed(&self, id: &str, content: Vec<u8>) {
-        self.inner.feeds.post(id, content);
+        self.inner.kit.feeds().post(id, content);
+    }
+
+    /// What probes that are run by hand share with the others.
+    pub fn kit(&self) -> &crate::probe::Kit {
+        &self.inner.kit
     }
 
     /// Asks for a change; returns when it is durable and answered, or refused.

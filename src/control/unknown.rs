@@ -80,7 +80,7 @@ mod tests {
             ledger: LedgerReader::of(std::path::Path::new("d")),
             config_path: "c.toml".into(),
             hash_seed: 1,
-            feeds: Arc::default(),
+            kit: crate::probe::Kit::default(),
             dns_counters: Box::new(DnsCounters::default),
         };
         Handle { inner: Arc::new(inner) }

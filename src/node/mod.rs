@@ -13,8 +13,7 @@ mod region;
 mod serve;
 mod watcher;
 
-pub use crate::probe::once::run as run_probes;
 pub use check::{CheckOptions, check};
 pub use demo::{DemoOptions, demo};
-pub use probe::{ProbeError, ProbePlan, ProbeWhat, plan_probes};
+pub use probe::{ProbeError, ProbePlan, ProbeWhat, plan_probes, run_probes};
 pub use serve::{ServeOptions, serve};

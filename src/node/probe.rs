@@ -3,6 +3,7 @@
 use crate::config;
 use crate::control::load;
 use crate::model::{Diagnostic, Name};
+use crate::probe::Kit;
 use crate::probe::once::{self, Once, Planned};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -52,8 +53,22 @@ pub enum ProbeError {
 pub struct ProbePlan {
     /// To run.
     pub planned: Vec<Planned>,
-    /// Failed already.
+    /// Failed already, or not to be run from here.
     pub lost: Vec<Once>,
+}
+
+impl ProbePlan {
+    /// Leaves out what only a server can run.
+    fn new(planned: Vec<Planned>, mut lost: Vec<Once>) -> ProbePlan {
+        let (planned, mut not_run) = once::without_server(planned);
+        lost.append(&mut not_run);
+        ProbePlan { planned, lost }
+    }
+}
+
+/// Runs them from this process, and tells each run when it is done.
+pub async fn run_probes(planned: Vec<Planned>, tell: impl FnMut(Once)) {
+    once::run(planned, &Kit::default(), tell).await;
 }
 
 /// Finds out what is to be run.
@@ -78,16 +93,13 @@ async fn of_config(path: &Path, name: Option<Name>) -> Result<ProbePlan, ProbeEr
             None => return Err(ProbeError::NoSuchName(name)),
         },
     };
-    let mut plan = ProbePlan {
-        planned: Vec::new(),
-        lost: Vec::new(),
-    };
+    let (mut planned, mut lost) = (Vec::new(), Vec::new());
     for app in apps {
-        let (mut planned, mut lost) = once::plan(&app).await;
-        plan.planned.append(&mut planned);
-        plan.lost.append(&mut lost);
+        let (mut some, mut others) = once::plan(&app).await;
+        planned.append(&mut some);
+        lost.append(&mut others);
     }
-    Ok(plan)
+    Ok(ProbePlan::new(planned, lost))
 }
 
 /// One probe that is not configured yet.
@@ -107,8 +119,6 @@ async fn adhoc(keys: &str, address: Option<IpAddr>) -> Result<ProbePlan, ProbeEr
         }
         (None, None) => return Err(ProbeError::NoAddress),
     };
-    Ok(ProbePlan {
-        planned: addresses.into_iter().map(|address| once::plan_one(spec.clone(), address)).collect(),
-        lost: Vec::new(),
-    })
+    let planned = addresses.into_iter().map(|address| once::plan_one(spec.clone(), address));
+    Ok(ProbePlan::new(planned.collect(), Vec::new()))
 }

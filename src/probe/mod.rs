@@ -182,10 +182,26 @@ trait Kind: Send {
     fn release(&mut self) {}
 }
 
+/// What kinds share: whom they trust, how they read files, and what was posted to feeds. Clones share the same.
+#[derive(Debug, Clone, Default)]
+pub struct Kit {
+    /// Trusted certificates, and files.
+    trust: Arc<Trust>,
+    /// What was posted.
+    feeds: Arc<Feeds>,
+}
+
+impl Kit {
+    /// Where feeds are posted to.
+    pub fn feeds(&self) -> &Feeds {
+        &self.feeds
+    }
+}
+
 /// Runs a probe once, now, at one address; a connection is not kept. `origin` as in [`Prober::start`].
 pub async fn run_once(spec: &ProbeSpec, target: &ProbeTarget, origin: std::time::Instant) -> Outcome {
     let start = tokio::time::Instant::now();
-    let judged = task::run(&mut *kind(spec, target, &Arc::default()), spec).await;
+    let judged = task::run(&mut *kind(spec, target, &Kit::default()), spec).await;
     let end = tokio::time::Instant::now();
     let at = Mono::after_origin(end.saturating_duration_since(origin.into()));
     judged.outcome(target.clone(), at, end.saturating_duration_since(start))
@@ -197,21 +213,14 @@ pub fn icmp_refusal() -> Option<String> {
 }
 
 /// The table of kinds.
-fn kind(spec: &ProbeSpec, target: &ProbeTarget, trust: &Arc<Trust>) -> Box<dyn Kind> {
+fn kind(spec: &ProbeSpec, target: &ProbeTarget, Kit { trust, feeds }: &Kit) -> Box<dyn Kind> {
     match &spec.kind {
         ProbeKind::Http(probe) => Box::new(http::Http::new(probe, spec.needs_body(), spec.timeout, target, trust)),
         ProbeKind::Tls(probe) => Box::new(handshake::Handshake::new(probe, target, spec.timeout, trust)),
         ProbeKind::Tcp(probe) => Box::new(tcp::Tcp::new(probe, target)),
         ProbeKind::Dns(probe) => Box::new(dns::Dns::new(probe, target)),
         ProbeKind::Exec(probe) => Box::new(exec::Exec::new(probe, spec.needs_body(), target)),
-        // By hand nothing is posted; the prober hands in what was.
-        ProbeKind::Feed(probe) => Box::new(feed::Feed::new(
-            probe,
-            !spec.expect.is_empty(),
-            target,
-            &Feeds::default(),
-            &trust.files,
-        )),
+        ProbeKind::Feed(probe) => Box::new(feed::Feed::new(probe, !spec.expect.is_empty(), target, feeds, &trust.files)),
         ProbeKind::Grpc(probe) => Box::new(grpc::Grpc::new(probe, target, spec.timeout, trust)),
         ProbeKind::Mysql(probe) => Box::new(mysql::Mysql::new(probe, target, spec.timeout, trust)),
         ProbeKind::Icmp(probe) => Box::new(icmp::Icmp::new(probe, target)),

@@ -3,15 +3,17 @@
 //! Owns the list of targets of some applications with their host names looked up, and running them, so many at a time.
 //! Deliberately absent: schedules, kept connections, verdicts.
 
+use super::Kit;
 use super::judge::Judged;
 use super::lookup::Lookup;
 use super::resolver::Resolver;
 use super::{kind, task};
-use crate::model::{App, AppId, Endpoint, FailReason, Mono, Name, Observed, Outcome, ProbeSpec, ProbeTarget, RegionId};
+use crate::model::{
+    App, AppId, Endpoint, FailReason, FeedSource, Mono, Name, Observed, Outcome, ProbeKind, ProbeSpec, ProbeTarget, RegionId,
+};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -38,8 +40,8 @@ pub struct Once {
     pub kind: &'static str,
     /// Whether it counts towards health.
     pub counting: bool,
-    /// Whether it passed.
-    pub passed: bool,
+    /// Whether it passed; none: it cannot be run from here.
+    pub passed: Option<bool>,
     /// Class of the failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<FailReason>,
@@ -102,12 +104,12 @@ pub fn plan_one(spec: ProbeSpec, address: IpAddr) -> Planned {
     Planned { spec, target }
 }
 
-/// Runs what is planned, so many at a time, and tells each run when it is done, in the order in which they end.
-pub async fn run(planned: Vec<Planned>, mut tell: impl FnMut(Once)) {
+/// Runs what is planned with what was posted and read so far, so many at a time, and tells each run when it is done, in the order in which they end.
+pub async fn run(planned: Vec<Planned>, kit: &Kit, mut tell: impl FnMut(Once)) {
     let mut waiting = planned.into_iter();
     let mut running = JoinSet::new();
     for one in waiting.by_ref().take(RUNS_MAX) {
-        running.spawn(run_one(one));
+        running.spawn(run_one(one, kit.clone()));
     }
     while let Some(ended) = running.join_next().await {
         // A run that panicked has said so in the log; the others go on.
@@ -115,16 +117,28 @@ pub async fn run(planned: Vec<Planned>, mut tell: impl FnMut(Once)) {
             tell(once);
         }
         if let Some(next) = waiting.next() {
-            running.spawn(run_one(next));
+            running.spawn(run_one(next, kit.clone()));
         }
     }
 }
 
+/// What can be run without a server, and what cannot, since it is posted to one: told apart from what failed.
+pub fn without_server(planned: Vec<Planned>) -> (Vec<Planned>, Vec<Once>) {
+    let is_posted = |one: &Planned| matches!(&one.spec.kind, ProbeKind::Feed(feed) if matches!(feed.source, FeedSource::Posted(_)));
+    let (posted, rest): (Vec<Planned>, Vec<Planned>) = planned.into_iter().partition(is_posted);
+    let not_run = posted.into_iter().map(|Planned { spec, target }| Once {
+        passed: None,
+        message: "posted to the server; not run from here".to_owned(),
+        ..Once::of(&spec, &Outcome::new(target, Mono::ORIGIN, Duration::ZERO, Ok(())))
+    });
+    (rest, not_run.collect())
+}
+
 /// One run.
-async fn run_one(one: Planned) -> Once {
+async fn run_one(one: Planned, kit: Kit) -> Once {
     let Planned { spec, target } = one;
     let start = Instant::now();
-    let judged: Judged = task::run(&mut *kind(&spec, &target, &Arc::default()), &spec).await;
+    let judged: Judged = task::run(&mut *kind(&spec, &target, &kit), &spec).await;
     let outcome = judged.outcome(target, Mono::ORIGIN, start.elapsed());
     Once::of(&spec, &outcome)
 }
@@ -141,7 +155,7 @@ impl Once {
             number: target.probe + 1,
             kind: spec.kind.as_str(),
             counting: !spec.monitoring_only,
-            passed: failure.is_none(),
+            passed: Some(failure.is_none()),
             reason: failure.map(|failure| failure.reason),
             message: failure.map_or_else(|| outcome.note.clone(), |failure| failure.message.clone()),
             observed: outcome.observed,
@@ -161,7 +175,7 @@ fn unresolved(app: &App, region: &RegionId, endpoint: &Endpoint, probe: usize, s
         number: probe + 1,
         kind: spec.kind.as_str(),
         counting: !spec.monitoring_only,
-        passed: false,
+        passed: Some(false),
         reason: Some(FailReason::Internal),
         message: format!("the host name did not resolve: {why}"),
         observed: None,

@@ -27,14 +27,12 @@
 //! - *Attention*: one process that looks at everything errs about everything at once. Before one grows to that size, several
 //!   vantage points share the targets, each a few applications (by the hash that now deals their places).
 
-use super::feed::{Feed, Feeds};
 use super::limits::{Budget, Limits};
 use super::lookup::{self, HostKey, Lookup, Watched};
 use super::plan::{self, Slot};
 use super::resolver::Resolver;
 use super::task::{self, Common, Gate, Job, Plan};
-use super::tls::Trust;
-use super::{Kind, ProbeEvent, kind};
+use super::{Kind, Kit, ProbeEvent, kind};
 use crate::model::{App, AppId, Endpoint, Fleet, Mono, Name, ProbeKind, ProbeSpec, ProbeTarget, RegionId};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -55,16 +53,14 @@ const SPREAD_PER_TARGET: Duration = Duration::from_millis(1);
 pub struct Prober {
     /// What the tasks share.
     shared: Arc<Shared>,
-    /// What is posted to the feeds.
-    feeds: Arc<Feeds>,
 }
 
 /// State shared with the tasks that look names up.
 pub(super) struct Shared {
     /// What every task needs.
     pub common: Arc<Common>,
-    /// Whom probes trust.
-    trust: Arc<Trust>,
+    /// What they share.
+    kit: Kit,
     /// Where addresses come from.
     lookup: Arc<dyn Lookup>,
     /// Makes the kinds.
@@ -76,7 +72,7 @@ pub(super) struct Shared {
 }
 
 /// Makes a kind at a target; tests make up others.
-pub(super) type Kinds = Box<dyn Fn(&ProbeSpec, &ProbeTarget, &Arc<Trust>) -> Box<dyn Kind> + Send + Sync>;
+pub(super) type Kinds = Box<dyn Fn(&ProbeSpec, &ProbeTarget, &Kit) -> Box<dyn Kind> + Send + Sync>;
 
 /// Every target of each application with its probe.
 type Wanted = BTreeMap<AppId, BTreeMap<ProbeTarget, Arc<ProbeSpec>>>;
@@ -146,17 +142,7 @@ impl Prober {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn start_with(events: mpsc::Sender<ProbeEvent>, origin: std::time::Instant, lookup: Arc<dyn Lookup>) -> Prober {
-        let feeds = Arc::new(Feeds::default());
-        let posted = Arc::clone(&feeds);
-        let kinds = move |spec: &ProbeSpec, target: &ProbeTarget, trust: &Arc<Trust>| -> Box<dyn Kind> {
-            match &spec.kind {
-                ProbeKind::Feed(probe) => Box::new(Feed::new(probe, !spec.expect.is_empty(), target, &posted, &trust.files)),
-                _ => kind(spec, target, trust),
-            }
-        };
-        let mut prober = Prober::assemble(events, origin, lookup, Box::new(kinds));
-        prober.feeds = feeds;
-        prober
+        Prober::assemble(events, origin, lookup, Box::new(kind))
     }
 
     /// The same with other kinds.
@@ -168,16 +154,13 @@ impl Prober {
         };
         let shared = Shared {
             common: Arc::new(common),
-            trust: Arc::default(),
+            kit: Kit::default(),
             lookup,
             kinds,
             runtime: Handle::current(),
             set: Mutex::default(),
         };
-        Prober {
-            shared: Arc::new(shared),
-            feeds: Arc::default(),
-        }
+        Prober { shared: Arc::new(shared) }
     }
 
     /// Makes the running probes those of `fleet`: new ones start, unchanged ones go on undisturbed, the rest
@@ -194,18 +177,18 @@ impl Prober {
             .into_iter()
             .map(|(app, region, host, addresses)| (HostKey { app, region, host }, addresses));
         let mut set = self.shared.set();
-        self.shared.trust.renew();
+        self.shared.kit.trust.renew();
         set.fleet = fleet.clone();
         let known = fleet.feeds();
-        self.feeds.keep(|id| known.contains(id));
+        self.shared.kit.feeds.keep(|id| known.contains(id));
         self.shared.set_hosts(&mut set, last.collect());
         self.shared.set_targets(&mut set);
         self.shared.warn_of_too_many(&set);
     }
 
-    /// Where feeds are posted to.
-    pub fn feeds(&self) -> Arc<Feeds> {
-        Arc::clone(&self.feeds)
+    /// What the kinds share, for those who post to feeds and who run probes by hand.
+    pub fn kit(&self) -> Kit {
+        self.shared.kit.clone()
     }
 
     /// The clock that outcomes are stamped with.
@@ -353,7 +336,7 @@ impl Shared {
             target: target.clone(),
             claim,
         };
-        let kind = (self.kinds)(&spec, target, &self.trust);
+        let kind = (self.kinds)(&spec, target, &self.kit);
         let abort = self.runtime.spawn(task::watch(job, kind, first)).abort_handle();
         Task {
             spec,

@@ -18,7 +18,6 @@ pub(in super::super) fn probes(items: &[Value]) -> String {
 
 /// One run.
 fn row(item: &Value) -> Vec<Cell> {
-    let passed = item["passed"] == true;
     let (endpoint, address) = (text(item, "endpoint"), text(item, "address"));
     let place = match address.is_empty() || address == endpoint {
         true => endpoint,
@@ -39,9 +38,10 @@ fn row(item: &Value) -> Vec<Cell> {
         Cell::plain(region),
         Cell::new(Tone::Strong, place),
         Cell::plain(format!("{} {}{counting}", text(item, "number"), text(item, "kind"))),
-        match passed {
-            true => Cell::new(Tone::Good, "pass"),
-            false => Cell::new(Tone::Bad, "FAIL"),
+        match item["passed"].as_bool() {
+            Some(true) => Cell::new(Tone::Good, "pass"),
+            Some(false) => Cell::new(Tone::Bad, "FAIL"),
+            None => Cell::plain("-"),
         },
         Cell::plain(format!("{:.0} ms", item["took_seconds"].as_f64().unwrap_or(0.0) * 1000.0)),
         Cell::plain(if observed == "none" { String::new() } else { observed }),
