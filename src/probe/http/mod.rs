@@ -388,6 +388,10 @@ mod tests {
     use crate::model::{AppId, Endpoint, RegionId};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpListener, TcpStream};
+    use tokio::time::timeout;
+
+    /// How long the tests wait for what must come.
+    const PATIENCE: Duration = Duration::from_secs(30);
 
     /// A probe at a listener.
     fn at(listener: &TcpListener) -> Http {
@@ -468,7 +472,8 @@ mod tests {
             let stage = Stage::new();
             let mut kept = 0;
             for _ in 0..10 {
-                assert_eq!(http.check(&stage).await.result.unwrap(), "HTTP 200");
+                let found = timeout(PATIENCE, http.check(&stage)).await.expect("a new connection beside it");
+                assert_eq!(found.result.unwrap(), "HTTP 200");
                 kept += u8::from(http.keeps());
             }
             kept
@@ -504,7 +509,8 @@ mod tests {
             answer(&mut stream).await;
             beside
         };
-        let (found, _beside) = tokio::join!(http.check(&stage), serve);
+        let both = async { tokio::join!(http.check(&stage), serve) };
+        let (found, _beside) = timeout(PATIENCE, both).await.expect("a new connection beside it");
         assert_eq!(found.result.unwrap(), "HTTP 200");
         assert!(http.keeps() && http.stalls == 0);
     }
