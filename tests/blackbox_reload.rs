@@ -136,7 +136,11 @@ fn a_reload_against_the_roles_points_into_the_config() {
 #[test]
 fn a_config_named_in_another_way_is_the_same_config() {
     let site = Site::new(PLAIN);
-    site.serve().kill();
+    let server = site.serve();
+    // Kept once it is served, which is not waited for.
+    let kept = site.data().join("last-good/manifest.json");
+    wait_for("the config to be kept", || kept.exists().then_some(()));
+    server.kill();
     site.write_config(&PLAIN.replace("cooldown", "cool-down"));
     let relative = site.config().file_name().map(std::path::PathBuf::from).unwrap();
     let mut server = site.spawn_config(&relative, &[]);
