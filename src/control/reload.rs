@@ -8,7 +8,7 @@ use super::{publish, settings};
 use crate::answer::{Settings, Snapshot};
 use crate::config::{self, Config, Loaded, Outline, Place, Places};
 use crate::model::{Decision, Diagnostic, Draft, Name, Now, ProbeKind};
-use crate::probe::icmp_refusal;
+use crate::probe::{icmp_refusal, open_file};
 use crate::role;
 use crate::zone::Zone;
 use std::path::{Path, PathBuf};
@@ -98,7 +98,7 @@ fn unreadable_files(config: &Config, places: &Places) -> Vec<Diagnostic> {
             let seen = if what.starts_with("`command`") {
                 std::fs::metadata(file).map(drop)
             } else {
-                std::fs::File::open(file).map(drop)
+                open_file(file).map(drop)
             };
             let error = seen.err()?;
             let message = format!("{what}: {} cannot be read: {error}", file.display());

@@ -492,6 +492,22 @@ async fn what_a_reload_does_to_verdicts_is_told() {
     assert_eq!(told, [(RegionHealth::Degraded, RegionHealth::Healthy)]);
 }
 
+#[test]
+fn a_pipe_in_the_place_of_a_password_is_warned_of_and_not_waited_for() {
+    let probe = "[[app.shop.probe]]\nkind = \"mysql\"\nuser = \"watcher\"\npassword-file = \"password\"\n";
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("c.toml");
+    std::fs::write(&config, CONFIG.to_owned() + probe).unwrap();
+    std::fs::write(folder.path().join("zone"), ZONE).unwrap();
+    nix::unistd::mkfifo(&folder.path().join("password"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    // On a thread of its own, so that one which waits for ever fails this test.
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || tell.send(reload::load(&config).map(|loaded| loaded.warnings)));
+    let warnings = told.recv_timeout(Duration::from_secs(30)).expect("an end").unwrap();
+    let words = "password cannot be read: not a regular file";
+    assert!(warnings.iter().any(|one| one.to_string().contains(words)), "{warnings:?}");
+}
+
 #[tokio::test]
 async fn an_outcome_on_its_way_while_its_endpoint_goes_is_not_counted() {
     let mut bench = Bench::new(&probed());

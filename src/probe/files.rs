@@ -102,7 +102,7 @@ impl Files {
 ///
 /// # Errors
 /// Of the file system, and what is no regular file.
-pub(super) fn open(path: &Path) -> io::Result<File> {
+pub fn open(path: &Path) -> io::Result<File> {
     let file = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
     match file.metadata()?.is_file() {
         true => Ok(file),

@@ -63,6 +63,7 @@ use crate::model::{
     AppId, Endpoint, Exposed, FailReason, Failure, Mono, Name, Observed, Outcome, ProbeKind, ProbeSpec, ProbeTarget, RegionId,
 };
 pub use feed::{FEED_OCTETS_MAX, Feeds};
+pub use files::open as open_file;
 pub use lookup::{Addresses, Lookup, LookupFuture};
 pub use prober::Prober;
 pub use resolver::Resolver;
