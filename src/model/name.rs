@@ -328,19 +328,28 @@ impl PartialOrd for Name {
     }
 }
 
+/// Whether an octet of a label stands for itself in the presentation form.
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, 0x21..=0x7e) && !matches!(byte, b'.' | b'\\' | b'"' | b';' | b'(' | b')' | b'@' | b'$')
+}
+
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_root() {
             return f.write_str(".");
         }
         for label in self.labels() {
-            for &byte in label {
-                match byte {
-                    b'.' | b'\\' | b'"' | b';' | b'(' | b')' | b'@' | b'$' => {
-                        write!(f, "\\{}", char::from(byte))?;
-                    }
-                    0x21..=0x7e => write!(f, "{}", char::from(byte))?,
-                    _ => write!(f, "\\{byte:03}")?,
+            let mut rest = label;
+            while let Some(&byte) = rest.first() {
+                // Most names are one run a label: written at once, since ledger, API and logs write names by the hundred thousand.
+                let plain = rest.iter().position(|&byte| !is_plain(byte)).unwrap_or(rest.len());
+                let (run, after) = rest.split_at(plain.max(1));
+                rest = after;
+                match (plain, byte) {
+                    (0, 0x21..=0x7e) => write!(f, "\\{}", char::from(byte))?,
+                    (0, _) => write!(f, "\\{byte:03}")?,
+                    // Plain octets are ASCII.
+                    _ => f.write_str(std::str::from_utf8(run).unwrap_or_default())?,
                 }
             }
             f.write_str(".")?;
@@ -431,6 +440,13 @@ mod tests {
         for pair in sorted.windows(2) {
             assert!(name(pair[0]) < name(pair[1]), "{} < {}", pair[0], pair[1]);
         }
+    }
+
+    #[test]
+    fn what_has_a_meaning_of_its_own_is_escaped() {
+        let odd = Name::from_labels(&[&b"a.b\\c\"\0 \xffz"[..], b";()@$", b"plain", b"_x"]).unwrap();
+        assert_eq!(odd.to_string(), r#"a\.b\\c\"\000\032\255z.\;\(\)\@\$.plain._x."#);
+        assert_eq!(Name::root().to_string(), ".");
     }
 
     #[test]
