@@ -7,6 +7,7 @@ use super::source::SourceText;
 use super::spec::{ApiSpec, AppSpec, NodeSpec, Spec};
 use super::{ApiConfig, Config, NodeConfig, TlsFiles, ZoneConfig, folder_of};
 use crate::model::{App, AppId, DnsListen, Fleet, RegionId, Require, WhenAllDown};
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -59,7 +60,10 @@ pub(super) fn build(spec: &Spec, source: &SourceText) -> Option<Config> {
         let title = region.title.as_ref().map_or(id, |title| &title.value);
         (RegionId::new(id), title.clone())
     });
-    let apps: Option<Vec<Arc<App>>> = spec.apps.iter().map(|app| build_app(app, folder).map(Arc::new)).collect();
+    let regions: BTreeMap<RegionId, String> = regions.collect();
+    // One text a region, however many applications name it.
+    let ids: Ids<'_> = regions.keys().map(|region| (region.as_str(), region)).collect();
+    let apps: Option<Vec<Arc<App>>> = spec.apps.iter().map(|app| build_app(app, folder, &ids).map(Arc::new)).collect();
     let workers = spec.dns.workers.as_ref().map_or(0, |workers| workers.value);
     let listen = spec.dns.listen.as_ref();
     Some(Config {
@@ -72,7 +76,7 @@ pub(super) fn build(spec: &Spec, source: &SourceText) -> Option<Config> {
         service: spec.dns.service.build(&source.path),
         api: build_api(&spec.api, folder)?,
         zones: zones?,
-        fleet: Fleet::new(regions.collect(), apps?),
+        fleet: Fleet::new(regions.clone(), apps?),
     })
 }
 
@@ -106,18 +110,22 @@ fn build_api(spec: &ApiSpec, folder: &Path) -> Option<ApiConfig> {
     })
 }
 
+/// The regions of the config by their text.
+type Ids<'r> = HashMap<&'r str, &'r RegionId>;
+
 /// Builds one application.
-fn build_app(spec: &AppSpec, folder: &Path) -> Option<App> {
+fn build_app(spec: &AppSpec, folder: &Path, ids: &Ids<'_>) -> Option<App> {
+    let id_of = |region: &str| ids.get(region).map_or_else(|| RegionId::new(region), |id| RegionId::clone(id));
     let duration = |written: &Option<super::source::At<Duration>>, default| written.as_ref().map_or(default, |at| at.value);
     let endpoints = spec.endpoints.iter().map(|(region, endpoints)| {
         let endpoints = endpoints.value.iter().map(|endpoint| endpoint.value.clone());
-        (RegionId::new(&region.value), endpoints.collect())
+        (id_of(&region.value), endpoints.collect())
     });
     let probes: Option<Vec<_>> = spec.probes.iter().map(|probe| probe.spec(folder)).collect();
     Some(App {
         id: AppId::new(&spec.id.value),
         name: spec.name.as_ref()?.value.clone(),
-        regions: spec.region_ids().iter().map(|region| RegionId::new(&region.value)).collect(),
+        regions: spec.region_ids().iter().map(|region| id_of(&region.value)).collect(),
         ttl: spec.ttl.as_ref().map_or(TTL, |ttl| ttl.value),
         failover: spec.policy(),
         failover_delay: duration(&spec.failover_delay, Duration::ZERO),
@@ -131,7 +139,7 @@ fn build_app(spec: &AppSpec, folder: &Path) -> Option<App> {
         paired: spec
             .paired
             .iter()
-            .map(|(region, name)| (RegionId::new(&region.value), name.value.clone()))
+            .map(|(region, name)| (id_of(&region.value), name.value.clone()))
             .collect(),
         endpoints: endpoints.collect(),
         probes: probes?,

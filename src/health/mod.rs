@@ -22,6 +22,7 @@
 //! (`steering`), counters for metrics (each outcome carries what telemetry needs), and any way to force a
 //! verdict.
 
+mod apps;
 mod cell;
 mod history;
 mod lateness;
@@ -36,6 +37,7 @@ use crate::model::{
     App, AppId, Discard, Endpoint, Fleet, HealthSource, Mono, Now, Observed, Outcome, ProbeTarget, RegionHealth, RegionId, RegionStatus,
     Suspicion, Verdict,
 };
+use apps::Apps;
 use cell::Cell;
 pub use cell::Run;
 pub use history::{History, Told};
@@ -52,7 +54,7 @@ use suspicion::{Poll, Turn};
 #[derive(Debug, Clone, Default)]
 pub struct Book {
     /// One entry an application.
-    apps: imbl::OrdMap<AppId, Arc<AppBook>>,
+    apps: Apps,
     /// When the evidence of each cell goes stale, soonest first; cells without fresh evidence are not in it.
     due: imbl::OrdSet<(Mono, Arc<ProbeTarget>)>,
     /// What all probes together say of the prober.
@@ -188,15 +190,15 @@ impl Book {
     /// not counted for a cell that starts here, since they may come from an older probe.
     pub fn reconfigure(&mut self, fleet: &Fleet, now: Now) -> Vec<Change> {
         let mut changes = Vec::new();
-        let mut apps = imbl::OrdMap::new();
+        let mut apps = imbl::Vector::new();
         for (id, app) in &fleet.apps {
             let book = match self.apps.get(id) {
                 Some(old) if Arc::ptr_eq(&old.app, app) || old.app == *app => Arc::clone(old),
                 old => Arc::new(AppBook::new(app, old.map(Arc::as_ref), now.mono, &mut changes)),
             };
-            apps.insert(id.clone(), book);
+            apps.push_back(book);
         }
-        self.apps = apps;
+        self.apps = Apps::new(apps);
         self.recount_due();
         self.recount_poll(fleet);
         if Arc::make_mut(&mut self.poll).end_orphaned(now.mono) {
@@ -349,9 +351,7 @@ impl Book {
 
     /// The prober is suspected: every verdict goes, but for what was sick before `since`.
     fn freeze(&mut self, since: Mono, now: Mono, changes: &mut Vec<Change>) {
-        let ids: Vec<AppId> = self.apps.keys().cloned().collect();
-        for id in &ids {
-            let Some(book) = self.apps.get_mut(id) else { continue };
+        for book in self.apps.values_mut() {
             let AppBook { app, regions } = Arc::make_mut(book);
             for (id, region) in regions {
                 Arc::make_mut(region).freeze(app, id, since, now, changes);
@@ -410,8 +410,8 @@ impl Book {
     /// The status of every region of every application.
     pub fn regions(&self) -> impl Iterator<Item = (&AppId, &RegionId, &RegionStatus)> {
         self.apps
-            .iter()
-            .flat_map(|(app, book)| book.regions.iter().map(move |(id, region)| (app, id, &region.status)))
+            .values()
+            .flat_map(|book| book.regions.iter().map(|(id, region)| (&book.app.id, id, &region.status)))
     }
 
     /// The cell of a target, for reading.

@@ -102,8 +102,7 @@ impl Book {
                 });
             }
         }
-        for id in self.apps.keys().cloned().collect::<Vec<_>>() {
-            let Some(book) = self.apps.get_mut(&id) else { continue };
+        for book in self.apps.values_mut() {
             let AppBook { app, regions } = Arc::make_mut(book);
             for (_, region) in regions {
                 Arc::make_mut(region).doubt(app, now.mono);
