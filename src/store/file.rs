@@ -12,7 +12,7 @@
 //! made durable before the store is ready, so that a decision that was replayed cannot vanish with the power.
 
 use super::reader::{Index, LedgerReader};
-use super::{Store, StoreError, ledger_path};
+use super::{Store, StoreError, ledger_path, lines_of};
 use crate::ledger::{Chain, Entry, Receipt, Scan, Scanner};
 use crate::model::Seq;
 use std::error::Error;
@@ -225,7 +225,7 @@ impl FileStore {
             tracing::warn!(octets = torn.octets, kept = %torn.path.display(), "the torn last line of the ledger is kept aside now and cut off");
         }
         let mut next = self.durable.clone();
-        for line in lines.split_inclusive(|&octet| octet == b'\n') {
+        for line in lines_of(lines) {
             // A line that does not follow would make the whole ledger corrupt at the next start.
             next.follow(line).map_err(|source| StoreError::NotNext {
                 path: self.path.clone(),

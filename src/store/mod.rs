@@ -32,12 +32,23 @@ pub use file::{FileStore, OpenReport, Torn};
 pub use reader::{LedgerPage, LedgerReader};
 
 use crate::ledger::{Corruption, Entry, Receipt};
-use std::io;
+use std::io::{self, BufRead};
 use std::path::{Path, PathBuf};
 
 /// The ledger of a data dir.
 pub fn ledger_path(data_dir: &Path) -> PathBuf {
     data_dir.join("ledger.jsonl")
+}
+
+/// The lines of a ledger, each with its line feed. An `evacuate` of a hundred thousand names is one line of many megabytes, so the
+/// standard library's search looks for its end, which takes several octets at a time.
+fn lines_of(mut octets: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let rest = octets;
+        // Reading from memory does not fail.
+        let len = octets.skip_until(b'\n').unwrap_or_default();
+        rest.get(..len).filter(|line| !line.is_empty())
+    })
 }
 
 /// A place where lines of the ledger become durable. Every implementation passes the one test battery.

@@ -57,7 +57,7 @@ impl Index {
     pub fn extend(&self, lines: &[u8], begin: u64) {
         let mut places = self.places();
         let mut at = begin;
-        for line in lines.split_inclusive(|&octet| octet == b'\n') {
+        for line in super::lines_of(lines) {
             if places.last.is_multiple_of(STRIDE) {
                 places.marks.push(at);
             }

@@ -29,6 +29,14 @@ fn entries_after(mut head: Receipt, count: usize, reason: &str) -> (Vec<Entry>, 
     (entries, lines)
 }
 
+proptest! {
+    #[test]
+    fn lines_end_where_their_line_feeds_are(octets in prop::collection::vec(prop_oneof![Just(b'\n'), any::<u8>()], 0..300)) {
+        let simple: Vec<&[u8]> = octets.split_inclusive(|octet| *octet == b'\n').collect();
+        prop_assert_eq!(lines_of(&octets).collect::<Vec<_>>(), simple);
+    }
+}
+
 /// Opens a data dir that is expected to be in order.
 fn open(data_dir: &Path) -> (FileStore, Vec<Entry>) {
     let mut entries = Vec::new();
