@@ -6,6 +6,7 @@
 use super::types::{Alert, AlertKey};
 use crate::model::{Name, Wall};
 use crate::steering::{self, AlertKind};
+use foldhash::fast::FixedState;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ pub(super) struct Turn {
 pub(super) struct Alerts {
     current: imbl::OrdMap<AlertKey, Arc<Alert>>,
     /// The kinds that last for each name, a bit each: most names have none, and are passed over without a search a kind.
-    kinds: HashMap<Name, u32>,
+    kinds: HashMap<Name, u32, FixedState>,
 }
 
 impl Alerts {
@@ -32,12 +33,14 @@ impl Alerts {
         self.current.clone()
     }
 
-    /// Makes `wanted` the whole set of alerts about `name`; gives what began and what ended. An override is no condition that
-    /// can be looked at again: it ends with the next change that needs none.
+    /// Makes `wanted` the whole set of alerts about `name`; gives what began and what ended.
     pub fn set_for_name(&mut self, name: &Name, wanted: Vec<steering::Alert>, wall: Wall) -> Vec<Turn> {
         let mut turns = Vec::new();
+        if wanted.is_empty() && self.kinds.is_empty() {
+            return turns;
+        }
         for key in self.lasting(name) {
-            if key.alert != AlertKind::OverrideUsed && !wanted.iter().any(|alert| alert.kind == key.alert) {
+            if !wanted.iter().any(|alert| alert.kind == key.alert) {
                 turns.extend(self.end(&key));
             }
         }

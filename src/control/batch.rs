@@ -3,17 +3,15 @@
 //! A persistent map makes the copy free. Commands are handled one after the other, so that each sees those before it; what
 //! they come to is said to nobody before the append ended (`commit`). Nothing here changes the state in force.
 
+use super::both::both;
 use super::reload::{self, Candidate};
 use super::types::{ReloadRequest, Serving, SubmitError, bounded};
 use super::writer::{Reply, Waiter, Writer};
 use crate::ledger::{self, Hash};
-use crate::model::{Body, Diagnostic, Draft, Fleet, HealthSource, Now, Seq};
-use crate::role::{self, Judged, Request};
+use crate::model::{Body, Diagnostic, Draft, Fleet, HealthSource, Name, Now, Seq};
+use crate::role::{self, After, Request};
 use crate::steering::AlertKind;
 use std::sync::Arc;
-
-/// What a command came to, before anything is durable.
-type Drafted = Result<Judged, SubmitError>;
 
 /// The last entry of a command, none where nothing changes, or why not.
 type Recorded = Result<Option<(Seq, Hash)>, SubmitError>;
@@ -28,46 +26,97 @@ pub(super) struct Batch {
     pub lines: Vec<u8>,
     /// The entries.
     pub entries: Vec<Arc<ledger::Entry>>,
+    /// The names whose decision or policy they may change, those of each entry in canonical order.
+    touched: Vec<Name>,
+    /// How many entries or commands have put names there: those of one are in order.
+    parts: usize,
 }
 
 impl Batch {
-    /// Adds drafts as the next entries, all or none; gives the number of the last entry.
-    pub fn add(&mut self, drafts: Vec<Draft>, now: Now) -> Recorded {
-        let mut after = self.next.clone();
-        for draft in &drafts {
-            after.apply(after.seq().next(), now, draft);
+    /// A batch without entries, on this state and the hash of its last entry.
+    pub fn new(state: &role::State, head: Hash) -> Batch {
+        Batch {
+            next: state.clone(),
+            head,
+            lines: Vec::new(),
+            entries: Vec::new(),
+            touched: Vec::new(),
+            parts: 0,
         }
-        self.add_judged(Judged { drafts, after }, now)
     }
 
-    /// The same, for drafts that come with the state after them.
-    fn add_judged(&mut self, judged: Judged, now: Now) -> Recorded {
-        let (mut seq, mut head, mut sealed) = (self.next.seq(), self.head, Vec::new());
-        for draft in judged.drafts {
+    /// The names whose decision or policy the entries may change, each once, in canonical order.
+    pub fn take_touched(&mut self) -> Vec<Name> {
+        let mut touched = std::mem::take(&mut self.touched);
+        if self.parts > 1 {
+            touched.sort();
+            touched.dedup();
+        }
+        touched
+    }
+
+    /// Adds drafts as the next entries, all or none; gives the number of the last entry.
+    pub fn add(&mut self, drafts: Vec<Draft>, fleet: &Fleet, now: Now) -> Recorded {
+        let mut state = self.next.clone();
+        for draft in &drafts {
+            state.apply(state.seq().next(), now, draft);
+        }
+        let touched = role::affected_by(fleet, drafts.iter().map(|draft| &draft.body));
+        let lines = self.encode(&drafts, now)?;
+        Ok(self.push(drafts, lines, After { state, touched }, now))
+    }
+
+    /// The same for a command's drafts, unless they break promise 2.
+    fn add_checked(&mut self, drafts: Vec<Draft>, fleet: &Fleet, now: Now) -> Recorded {
+        let names = drafts.iter().map(|draft| draft.body.moves().len()).sum();
+        let (lines, after) = both(
+            names,
+            || self.encode(&drafts, now),
+            || role::check_one_active(&self.next, fleet, now, &drafts),
+        );
+        let after = after.map_err(SubmitError::Denied)?;
+        let lines = lines?;
+        Ok(self.push(drafts, lines, after, now))
+    }
+
+    /// The lines of drafts as the next entries, with their hashes.
+    fn encode(&self, drafts: &[Draft], now: Now) -> Result<Vec<(Vec<u8>, Hash)>, SubmitError> {
+        let (mut seq, mut head, mut lines) = (self.next.seq(), self.head, Vec::new());
+        for draft in drafts {
             seq = seq.next();
-            let (line, hash) = ledger::encode(seq, now.wall, &draft, head)
+            let (line, hash) = ledger::encode(seq, now.wall, draft, head)
                 .map_err(|error| SubmitError::Unavailable(format!("the change cannot be recorded: {error}")))?;
-            sealed.push((
-                Arc::new(ledger::Entry {
-                    seq,
-                    time: now.wall,
-                    draft,
-                    prev: head,
-                    hash,
-                }),
-                line,
-            ));
+            lines.push((line, hash));
             head = hash;
         }
-        let last = sealed.last().map(|(entry, _)| (entry.seq, entry.hash));
-        for (entry, line) in sealed {
-            self.lines.extend_from_slice(&line);
-            self.entries.push(entry);
+        Ok(lines)
+    }
+
+    /// Takes drafts with their lines as the next entries.
+    fn push(&mut self, drafts: Vec<Draft>, lines: Vec<(Vec<u8>, Hash)>, after: After, now: Now) -> Option<(Seq, Hash)> {
+        let (mut seq, mut last) = (self.next.seq(), None);
+        for (draft, (line, hash)) in drafts.into_iter().zip(lines) {
+            seq = seq.next();
+            match self.lines.is_empty() {
+                // An entry of many megabytes is not copied.
+                true => self.lines = line,
+                false => self.lines.extend_from_slice(&line),
+            }
+            self.entries.push(Arc::new(ledger::Entry {
+                seq,
+                time: now.wall,
+                draft,
+                prev: self.head,
+                hash,
+            }));
+            self.head = hash;
+            last = Some((seq, hash));
         }
-        debug_assert_eq!(judged.after.seq(), seq, "the state is that after the last draft");
-        self.next = judged.after;
-        self.head = head;
-        Ok(last)
+        debug_assert_eq!(after.state.seq(), seq, "the state is that after the last draft");
+        self.next = after.state;
+        self.parts += usize::from(!after.touched.is_empty());
+        self.touched.extend(after.touched);
+        last
     }
 }
 
@@ -79,28 +128,37 @@ impl Writer {
         let is_same = |used: &role::Used| used.is_same(&request.command, &request.reason);
         let recorded = self.recorded(batch, request.request_id.as_deref(), is_same);
         let is_repeated = matches!(recorded, Ok(Some(_)));
-        let (outcome, warnings) = match recorded {
+        let outcome = match recorded {
             Ok(None) => self.draft_new(batch, &request, now),
-            recorded => (recorded, Vec::new()),
+            recorded => recorded,
         };
         Waiter {
             reply,
             outcome,
             is_repeated,
             rests_on_batch,
-            warnings,
+            // What there is to say of it is looked for while the disk is at work, see `warn`.
+            warnings: Vec::new(),
             kind,
         }
     }
 
-    /// Handles a command that was not given before; what its receipt warns of beside it.
-    fn draft_new(&mut self, batch: &mut Batch, request: &Request, now: Now) -> (Recorded, Vec<Diagnostic>) {
-        let judged = match self.drafts_of(&batch.next, request, now) {
-            Ok(judged) => judged,
-            Err(error) => return (Err(error), Vec::new()),
-        };
-        let warnings = warnings_of(&judged.drafts, &self.config.fleet, &self.health, now);
-        (batch.add_judged(judged, now), warnings)
+    /// Handles a command that was not given before.
+    fn draft_new(&mut self, batch: &mut Batch, request: &Request, now: Now) -> Recorded {
+        let drafts = self.drafts_of(&batch.next, request, now)?;
+        batch.add_checked(drafts, &self.config.fleet, now)
+    }
+
+    /// What the receipts of commands warn of.
+    pub(super) fn warn(&self, waiters: &mut [Waiter], entries: &[Arc<ledger::Entry>]) {
+        let now = self.clock.now();
+        for waiter in waiters.iter_mut().filter(|waiter| !waiter.is_repeated) {
+            let Ok(Some((seq, _))) = waiter.outcome else { continue };
+            // A command makes one entry.
+            let entry = entries.iter().find(|entry| entry.seq == seq);
+            let drafts = entry.map(|entry| std::slice::from_ref(&entry.draft)).unwrap_or_default();
+            waiter.warnings.extend(warnings_of(drafts, &self.config.fleet, &self.health, now));
+        }
     }
 
     /// What a request with this id was answered before, also before a restart: the same request is answered so again, another
@@ -120,14 +178,14 @@ impl Writer {
         Ok(hash.map(|hash| (used.seq, hash)))
     }
 
-    /// What a command would record, or why not.
-    fn drafts_of(&self, state: &role::State, request: &Request, now: Now) -> Drafted {
+    /// What a command would record, if the state after it is right, or why not.
+    fn drafts_of(&self, state: &role::State, request: &Request, now: Now) -> Result<Vec<Draft>, SubmitError> {
         if let Serving::AnswerOnly { why } = &*self.serving {
             return Err(SubmitError::Unavailable(format!(
                 "this node only answers and takes no change: {why}"
             )));
         }
-        role::judge(state, &self.config.fleet, &self.health, now, request).map_err(SubmitError::Denied)
+        role::propose(state, &self.config.fleet, &self.health, now, request).map_err(SubmitError::Denied)
     }
 
     /// Whether the cookie secrets in the file that the config names are others than those in use: they are no part of the
@@ -208,7 +266,7 @@ impl Writer {
             request_id: request.request_id.clone(),
             body,
         });
-        batch.add(drafts, now).map(|last| (last, true))
+        batch.add(drafts, &candidate.config.fleet, now).map(|last| (last, true))
     }
 }
 

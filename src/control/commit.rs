@@ -4,22 +4,30 @@
 //! Nobody but this file replaces the state.
 
 use super::batch::Batch;
-use super::publish::{Moment, Prepared};
+use super::both::MANY_NAMES;
+use super::publish::{Moment, Prepared, Replaced};
 use super::reload::Candidate;
-use super::types::{AlertKey, Happening, Receipt, Serving, SubmitError};
+use super::types::{Happening, Receipt, Serving, SubmitError};
 use super::writer::{BATCH_MAX, InFlight, LOGGED_MAX, Message, RETRY, Waiter, Writer};
 use crate::health::Change;
 use crate::ledger;
-use crate::model::{Body, Decision, Gate, Generation, Name, Now};
+use crate::model::{Body, Decision, Name, Now};
 use crate::role;
 use crate::steering::{self, AlertKind};
 use crate::store::StoreError;
 use crate::telemetry;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// From so many names on, what deciding them needed is given back to the system: below, the allocator's own reserve is larger.
-const GIVE_BACK_NAMES: usize = 10_000;
+/// What is left to do for entries that are in force and answered.
+pub(super) struct Rest {
+    entries: Vec<Arc<ledger::Entry>>,
+    names: Vec<Name>,
+    changed: Vec<Arc<Decision>>,
+    waiters: Vec<Waiter>,
+    replaced: Replaced,
+}
 
 impl Writer {
     /// Takes everything that waits into one append, unless one is under way.
@@ -28,12 +36,7 @@ impl Writer {
             return;
         }
         let now = self.clock.now();
-        let mut batch = Batch {
-            next: self.state.clone(),
-            head: self.head,
-            lines: Vec::new(),
-            entries: Vec::new(),
-        };
+        let mut batch = Batch::new(&self.state, self.head);
         let mut waiters = Vec::new();
         let mut candidate = None;
         for _ in 0..BATCH_MAX {
@@ -63,7 +66,7 @@ impl Writer {
         }
         if self.takes_changes() && candidate.is_none() && self.retry_at.is_none() {
             for draft in self.watch.poll(&batch.next, &self.config.fleet, &self.health, now) {
-                if let Err(error) = batch.add(vec![draft], now) {
+                if let Err(error) = batch.add(vec![draft], &self.config.fleet, now) {
                     tracing::error!("a policy's draft was dropped: {error}");
                 }
             }
@@ -84,17 +87,19 @@ impl Writer {
     }
 
     /// Hands the batch to the I/O thread; without entries the replies go out at once.
-    fn send_append(&mut self, batch: Batch, waiters: Vec<Waiter>, candidate: Option<Box<Candidate>>) {
+    fn send_append(&mut self, mut batch: Batch, mut waiters: Vec<Waiter>, candidate: Option<Box<Candidate>>) {
         match &self.appender {
             Some(appender) if !batch.entries.is_empty() => {
-                // First what the entries will change, so that nothing is left to compute once they are durable.
-                let names = self.affected(&batch.entries);
+                let done = appender.append(std::mem::take(&mut batch.lines));
+                // While the disk is at work: what the entries will change, so that nothing is left to compute once they are durable.
+                let names = batch.take_touched();
+                self.warn(&mut waiters, &batch.entries);
                 let prepared = candidate.is_none().then(|| {
                     let (fleet, now) = (&self.config.fleet, self.clock.now());
                     self.publisher.prepare(&names, fleet, &batch.next, &self.health, now)
                 });
                 self.in_flight = Some(InFlight {
-                    done: appender.append(batch.lines),
+                    done,
                     next: batch.next,
                     head: batch.head,
                     entries: batch.entries,
@@ -165,37 +170,53 @@ impl Writer {
         if turned.is_some() {
             names = self.config.fleet.names.keys().cloned().collect();
         }
-        let changed = self.answer(&names, prepared, now);
+        let (changed, replaced) = self.answer(&names, prepared, now);
+        self.metrics.applied(durable_at.elapsed());
         if let Some(turned) = turned {
             self.end_config_alerts();
             self.tell_changes(&turned, now);
         }
-        self.metrics.applied(durable_at.elapsed());
         self.remember(&entries);
-        self.touch(names.iter());
-        for entry in &entries {
-            self.announce(entry);
-        }
-        self.node_alert(AlertKind::CannotRecord, None);
-        if self.update_alerts(&names, now) {
-            self.publish();
-        }
-        self.reply_all(waiters);
-        self.tell_decisions(&changed);
-        if names.len() >= GIVE_BACK_NAMES {
-            // An evacuation of a hundred thousand names passes through a hundred megabytes.
-            tokio::task::spawn_blocking(telemetry::give_back);
+        let mut rest = Rest {
+            entries,
+            names,
+            changed,
+            waiters,
+            replaced,
+        };
+        // Of many names, alerts and events take longer than all before.
+        if rest.names.len() < MANY_NAMES {
+            self.tell_entries(rest, now);
+        } else {
+            // Who asked has what was promised: durable and answered. The replies go out before the rest is begun, see `run`.
+            self.reply_all(std::mem::take(&mut rest.waiters));
+            self.rest = Some(rest);
         }
     }
 
+    /// Policies, alerts and events of entries that are in force and answered.
+    pub(super) fn tell_entries(&mut self, rest: Rest, now: Now) {
+        self.touch(rest.names.iter());
+        for entry in &rest.entries {
+            self.announce(entry);
+        }
+        self.node_alert(AlertKind::CannotRecord, None);
+        if self.update_alerts(&rest.names, now) {
+            self.publish();
+        }
+        self.reply_all(rest.waiters);
+        self.tell_decisions(&rest.changed);
+        put_away(rest.names.len(), rest.replaced);
+    }
+
     /// Publishes what names answer by the present state: as it was prepared, where that still holds.
-    fn answer(&mut self, names: &[Name], prepared: Option<Prepared>, now: Now) -> Vec<Arc<Decision>> {
+    fn answer(&mut self, names: &[Name], prepared: Option<Prepared>, now: Now) -> (Vec<Arc<Decision>>, Replaced) {
         let started = Instant::now();
         let taken = prepared.filter(|prepared| self.publisher.take(prepared));
         let changed = taken.map_or_else(|| self.decide(names, now), |prepared| prepared.changed);
-        self.publish();
+        let replaced = self.publish();
         self.metrics.published(started.elapsed());
-        changed
+        (changed, replaced)
     }
 
     /// Decides names by the present state; what differs is published next.
@@ -276,71 +297,47 @@ impl Writer {
     pub(super) fn announce(&mut self, entry: &Arc<ledger::Entry>) {
         let draft = &entry.draft;
         tracing::info!(seq = entry.seq.0, kind = draft.body.kind(), actor = %draft.actor, reason = %draft.reason, "recorded: {}", draft.body);
+        let mut moves: BTreeMap<&str, u64> = BTreeMap::new();
         for change in draft.body.moves() {
-            self.metrics.switched(change.kind.as_str(), "done");
+            *moves.entry(change.kind.as_str()).or_default() += 1;
+        }
+        for (kind, count) in moves {
+            self.metrics.moved(kind, count);
         }
         if matches!(&draft.body, Body::Evacuated { moves, .. } if moves.is_empty()) {
             // Only the mark.
             self.metrics.switched("evacuate", "done");
         }
-        match &draft.body {
-            Body::Switched { overridden, .. } | Body::Evacuated { overridden, .. } => self.alert_overrides(entry, overridden),
-            // A policy passes every gate.
-            Body::Moved { .. } => self.alert_overrides(entry, &[]),
-            _ => {}
-        }
         self.emit(Happening::Entry { entry: entry.clone() });
-    }
-
-    /// An override is alerted until the next change of the name that needs none.
-    fn alert_overrides(&mut self, entry: &ledger::Entry, overridden: &[Gate]) {
-        let gates: Vec<&str> = overridden.iter().map(|gate| gate.as_str()).collect();
-        let mut turns = Vec::new();
-        for change in entry.draft.body.moves() {
-            let key = AlertKey {
-                alert: AlertKind::OverrideUsed,
-                name: Some(change.name.clone()),
-            };
-            let turn = if gates.is_empty() {
-                self.alerts.end(&key)
-            } else {
-                let message = format!(
-                    "{} overrode {} (seq {}): {}",
-                    entry.draft.actor,
-                    gates.join(", "),
-                    entry.seq,
-                    entry.draft.reason
-                );
-                self.alerts.raise(key, message, entry.time)
-            };
-            turns.extend(turn);
-        }
-        self.tell(turns);
     }
 
     /// Decides the names again, updates their alerts, and publishes.
     pub(super) fn settle(&mut self, names: &[Name], now: Now) {
-        let changed = self.answer(names, None, now);
+        let (changed, replaced) = self.answer(names, None, now);
         // Resolvers first: alerts and logs come after the answers are out.
         if self.update_alerts(names, now) {
             self.publish();
         }
         self.tell_decisions(&changed);
+        put_away(names.len(), replaced);
     }
 
     /// Brings the alerts of names up to date.
     pub(super) fn update_alerts(&mut self, names: &[Name], now: Now) -> bool {
         let mut turns = Vec::new();
         let mut configs = self.config.fleet.finder(names.len());
+        let mut states = self.state.finder(names.len());
         let mut decisions = self.publisher.finder(names.len());
         for name in names {
             let wanted = match (configs.find(name), decisions.find(name)) {
-                (Some(steered), Some(decision)) => steering::alerts(steered, &self.state, &self.health, now, decision),
+                (Some(steered), Some(decision)) => {
+                    steering::alerts_known(steered, states.find(name), &self.state, &self.health, now, decision)
+                }
                 _ => Vec::new(),
             };
             turns.extend(self.alerts.set_for_name(name, wanted, now.wall));
         }
-        drop((configs, decisions));
+        drop((configs, states, decisions));
         let turned = !turns.is_empty();
         self.tell(turns);
         turned
@@ -366,7 +363,7 @@ impl Writer {
     }
 
     /// Publishes the present state.
-    pub(super) fn publish(&mut self) -> Generation {
+    pub(super) fn publish(&mut self) -> Replaced {
         let moment = Moment {
             config: &self.config,
             state: &self.state,
@@ -419,15 +416,15 @@ impl Writer {
         // A client that hung up has its answer in the ledger.
         let _ = waiter.reply.send(result);
     }
+}
 
-    /// The names whose decision or policy the entries may change.
-    fn affected(&self, entries: &[Arc<ledger::Entry>]) -> Vec<Name> {
-        let mut names: Vec<Name> = entries
-            .iter()
-            .flat_map(|entry| role::affected(&self.config.fleet, &entry.draft.body))
-            .collect();
-        names.sort();
-        names.dedup();
-        names
+/// Gives back what was published before a change of so many names: where they are many, on another thread.
+fn put_away(names: usize, replaced: Replaced) {
+    if names >= MANY_NAMES {
+        // An evacuation of a hundred thousand names passes through a hundred megabytes; of fewer, the allocator's own reserve is larger.
+        tokio::task::spawn_blocking(move || {
+            drop(replaced);
+            telemetry::give_back();
+        });
     }
 }

@@ -8,6 +8,7 @@
 
 mod alerts;
 mod batch;
+mod both;
 mod commit;
 mod publish;
 mod reload;

@@ -9,6 +9,7 @@
 //! was prepared is thrown away and the names are decided anew.
 
 use super::alerts::Alerts;
+use super::both::both;
 use super::types::{Published, Serving};
 use crate::answer::{Service, Settings, Snapshot, SteeredInput};
 use crate::config::Config;
@@ -37,16 +38,25 @@ pub(super) struct Publisher {
     pub stored: Vec<Arc<Snapshot>>,
 }
 
+/// Decisions in the order of their names.
+type Decisions = Vec<Arc<Decision>>;
+
 /// What will be published when the append under way is durable.
 pub(super) struct Prepared {
     /// What it was made on.
     basis: u64,
     /// The decisions that differ from those present.
-    decided: Vec<Arc<Decision>>,
+    decided: Decisions,
     /// Those of them that answer differently or for another reason: what is told.
-    pub changed: Vec<Arc<Decision>>,
+    pub changed: Decisions,
     answers: Arc<Snapshot>,
     decisions: imbl::OrdMap<Name, Arc<Decision>>,
+}
+
+/// What was published before: nothing reads it any more, but to give back what a hundred thousand names had takes its time.
+pub(super) struct Replaced {
+    _answers: Arc<Snapshot>,
+    _view: Arc<Published>,
 }
 
 /// The writer's state, borrowed for one publish.
@@ -103,6 +113,23 @@ impl Publisher {
 
     /// Decides names again by a state, and compiles the decisions that differ from the present ones. Nothing is published.
     pub fn prepare(&self, names: &[Name], fleet: &Fleet, state: &State, health: &Book, now: Now) -> Prepared {
+        let (half, rest) = names.split_at(names.len() / 2);
+        let decide = |names| self.decide(names, fleet, state, health, now);
+        let ((mut decided, mut changed), (more_decided, more_changed)) = both(names.len(), || decide(half), || decide(rest));
+        decided.extend(more_decided);
+        changed.extend(more_changed);
+        let (answers, decisions) = self.with(&decided);
+        Prepared {
+            basis: self.basis,
+            decided,
+            changed,
+            answers,
+            decisions,
+        }
+    }
+
+    /// Decides names again; gives the decisions that differ from the present ones, and those of them that are told.
+    fn decide(&self, names: &[Name], fleet: &Fleet, state: &State, health: &Book, now: Now) -> (Decisions, Decisions) {
         let (mut configs, mut states) = (fleet.finder(names.len()), state.finder(names.len()));
         let mut present = self.finder(names.len());
         let (mut decided, mut changed) = (Vec::new(), Vec::new());
@@ -118,18 +145,21 @@ impl Publisher {
             }
             decided.push(decision);
         }
-        let (mut answers, mut decisions) = (self.answers.clone(), self.decisions.clone());
-        if !decided.is_empty() {
-            answers = Arc::new(answers.decided(&decided));
+        (decided, changed)
+    }
+
+    /// The present answers and decisions with these instead.
+    fn with(&self, decided: &[Arc<Decision>]) -> (Arc<Snapshot>, imbl::OrdMap<Name, Arc<Decision>>) {
+        if decided.is_empty() {
+            return (self.answers.clone(), self.decisions.clone());
+        }
+        let compile = || Arc::new(self.answers.decided(decided));
+        let list = || {
+            let mut decisions = self.decisions.clone();
             decisions.extend(decided.iter().map(|decision| (decision.name.clone(), decision.clone())));
-        }
-        Prepared {
-            basis: self.basis,
-            decided,
-            changed,
-            answers,
-            decisions,
-        }
+            decisions
+        };
+        both(decided.len(), compile, list)
     }
 
     /// Takes what was prepared, to be published next; false when it does not hold any more.
@@ -152,25 +182,28 @@ impl Publisher {
         self.outdate();
     }
 
-    /// Publishes what was taken and the present state as the next generation.
-    pub fn publish(&mut self, moment: &Moment<'_>) -> Generation {
+    /// Publishes what was taken and the present state as the next generation; gives what was published before.
+    pub fn publish(&mut self, moment: &Moment<'_>) -> Replaced {
         self.generation = self.generation.next();
-        self.lanes.store(self.answers.clone());
+        let answers = self.lanes.swap(self.answers.clone());
         #[cfg(test)]
         self.stored.push(self.answers.clone());
-        self.view.store(Arc::new(Published {
+        let view = self.view.swap(Arc::new(Published {
             generation: self.generation,
             seq: moment.state.seq(),
             head: moment.head,
             config: moment.config.clone(),
             state: moment.state.clone(),
             health: moment.health.clone(),
-            watch: Arc::new(moment.watch.clone()),
+            watch: Arc::new(moment.watch.shown()),
             decisions: self.decisions.clone(),
             alerts: moment.alerts.current(),
             serving: moment.serving.clone(),
         }));
-        self.generation
+        Replaced {
+            _answers: answers,
+            _view: view,
+        }
     }
 
     /// Shows readers the latest evidence between two publishes: ages and last outcomes change although no verdict does.
@@ -225,6 +258,7 @@ fn steered_input(fleet: &Fleet, decision: Arc<Decision>) -> Option<SteeredInput>
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::both::MANY_NAMES;
     use super::*;
     use crate::answer::{Ctx, Out, Outcome, Transport, respond};
     use crate::model::{Body, Move, MoveKind, RegionId};
@@ -296,7 +330,7 @@ pub(super) mod tests {
 
     #[test]
     fn what_was_prepared_answers_as_if_compiled_from_nothing() {
-        for names in [1, 40] {
+        for names in [1, 40, MANY_NAMES] {
             let (fleet, zones, mut state, mut publisher) = published(names);
             let (iad, fra) = (RegionId::new("iad"), RegionId::new("fra"));
             let moves = fleet.names.keys().map(|name| Move {
@@ -310,6 +344,7 @@ pub(super) mod tests {
                 moves: moves.collect(),
                 stay: Vec::new(),
                 overridden: Vec::new(),
+                forced: Vec::new(),
                 evidence: crate::model::Evidence::default(),
             };
             state.apply(state.seq().next(), fixture::start(), &fixture::draft(body));

@@ -82,6 +82,7 @@ pub fn restore(json: &[u8], now: Now) -> Result<State, String> {
             moves: Vec::new(),
             stay,
             overridden: Vec::new(),
+            forced: Vec::new(),
             evidence: Evidence::default(),
         });
     }

@@ -147,14 +147,9 @@ fn make(config: &str, files: &[(&str, &str)]) -> Made {
     let clock = Arc::new(Clock::new());
     let now = clock.now();
     let (mut store, _) = FileStore::open(&folder.path().join("data"), "now", &mut |_| {}).unwrap();
-    let mut batch = Batch {
-        next: State::new(),
-        head: Hash::GENESIS,
-        lines: Vec::new(),
-        entries: Vec::new(),
-    };
+    let mut batch = Batch::new(&State::new(), Hash::GENESIS);
     let drafts = role::reconcile(&batch.next, &loaded.config.fleet).unwrap();
-    batch.add(drafts, now).unwrap();
+    batch.add(drafts, &loaded.config.fleet, now).unwrap();
     store.append(&batch.lines).unwrap();
     let mut health = Book::new();
     health.reconfigure(&loaded.config.fleet, now);
@@ -563,20 +558,67 @@ async fn the_alert_on_look_ups_ends_with_the_probes_that_need_them() {
 }
 
 #[tokio::test]
-async fn a_move_by_the_policy_ends_the_alert_on_an_override() {
-    let mut bench = Bench::new(CONFIG);
-    bench.submit(None, switch("fra", None));
-    bench.writer.start_append();
-    bench.finish().await;
-    let lasts = |bench: &Bench| bench.writer.alerts.current().keys().any(|key| key.alert == AlertKind::OverrideUsed);
-    assert!(lasts(&bench));
-    let mut batch = Batch {
-        next: bench.writer.state.clone(),
-        head: bench.writer.head,
-        lines: Vec::new(),
-        entries: Vec::new(),
+async fn an_override_is_alerted_for_the_name_that_needed_it_until_its_next_move_and_over_a_restart() {
+    let other = CONFIG[CONFIG.find("[app.shop]").unwrap()..]
+        .replace("shop", "bank")
+        .replace("cooldown = \"0s\"\n", "");
+    let probed = other + "[[app.bank.probe]]\nkind = \"tcp\"\nport = 9\n";
+    let mut bench = Bench::new(&(CONFIG.to_owned() + &probed));
+    let now = bench.writer.clock.now();
+    let fine = |region: &str, address: [u8; 4]| ProbeTarget {
+        app: AppId::new("bank"),
+        region: RegionId::new(region),
+        endpoint: crate::model::Endpoint::Address(address.into()),
+        probe: 0,
+        address: address.into(),
     };
-    let body = Body::Moved {
+    let outcome = Outcome::new(fine("fra", [198, 51, 100, 10]), now.mono, Duration::ZERO, Ok(()));
+    bench.writer.health.observe(&outcome, now);
+    let evacuate = |region: &str| Command::Evacuate {
+        region: RegionId::new(region),
+        leave: BTreeSet::new(),
+        overrides: BTreeSet::from([Gate::TargetHealthy]),
+    };
+    let mut done = bench.submit(None, evacuate("iad"));
+    bench.writer.start_append();
+    let recorded = bench.writer.in_flight.as_ref().unwrap().entries[0].draft.clone();
+    bench.finish().await;
+    assert!(done.try_recv().unwrap().unwrap().changed);
+    let alerted = |writer: &Writer| {
+        let current = writer.alerts.current();
+        let overrides = current.values().filter(|alert| alert.key.alert == AlertKind::OverrideUsed);
+        overrides
+            .map(|alert| (alert.key.name.clone().unwrap(), alert.message.clone()))
+            .collect::<Vec<_>>()
+    };
+    let message = format!("uid 1000 overrode target-healthy (seq {}): test", bench.writer.state.seq());
+    assert_eq!(
+        alerted(&bench.writer),
+        [(name(), message.clone())],
+        "bank had a healthy region to go to"
+    );
+    assert!(matches!(&recorded.body, Body::Evacuated { forced, moves, .. } if *forced == [name()] && moves.len() == 2));
+
+    // A start on the same state.
+    let Made { parts, view, lanes, .. } = make(CONFIG, &[]);
+    let parts = Parts {
+        state: bench.writer.state.clone(),
+        config: bench.writer.config.clone(),
+        ..parts
+    };
+    let (sender, _) = broadcast::channel(64);
+    let mut again = Writer::new(parts, Publisher::new(lanes, view), sender);
+    again
+        .publisher
+        .replace(bench.lanes.load_full(), bench.view.load().decisions.clone());
+    again.begin();
+    assert_eq!(alerted(&again), [(name(), message)], "a restart does not forget it");
+
+    // The policy moves it on.
+    let restored = Body::Restored {
+        region: RegionId::new("iad"),
+    };
+    let moved = Body::Moved {
         change: Move {
             name: name(),
             from: RegionId::new("fra"),
@@ -586,15 +628,13 @@ async fn a_move_by_the_policy_ends_the_alert_on_an_override() {
         left: false,
         evidence: Evidence::default(),
     };
-    let draft = Draft {
-        actor: Actor::Node,
-        reason: "test".to_owned(),
-        request_id: None,
-        body,
-    };
-    batch.add(vec![draft], bench.writer.clock.now()).unwrap();
-    bench.writer.announce(&batch.entries[0]);
-    assert!(!lasts(&bench));
+    let now = bench.writer.clock.now();
+    for (body, lasts) in [(restored, true), (moved, false)] {
+        let draft = Draft { body, ..recorded.clone() };
+        bench.writer.state.apply(bench.writer.state.seq().next(), now, &draft);
+        bench.writer.settle(&[name()], now);
+        assert_eq!(alerted(&bench.writer).is_empty(), !lasts);
+    }
 }
 
 #[tokio::test]
@@ -625,4 +665,47 @@ async fn what_is_recorded_is_counted_once() {
             assert!(text.contains(&line), "{line}");
         }
     }
+}
+
+#[tokio::test]
+async fn whoever_moves_very_many_names_is_answered_before_each_was_alerted() {
+    let mut config = CONFIG.to_owned();
+    for number in 0..super::both::MANY_NAMES {
+        config.push_str(&format!(
+            "[app.a{number}]\nname = \"a{number}.example.net.\"\nregions = [\"iad\", \"fra\"]\n[app.a{number}.endpoints]\n\
+             iad = [\"192.0.2.10\"]\nfra = [\"198.51.100.10\"]\n"
+        ));
+    }
+    let mut bench = Bench::new(&config);
+    let names = bench.writer.config.fleet.names.len();
+    let evacuate = Command::Evacuate {
+        region: RegionId::new("iad"),
+        leave: BTreeSet::new(),
+        overrides: BTreeSet::from([Gate::TargetHealthy]),
+    };
+    let mut done = bench.submit(None, evacuate);
+    bench.writer.start_append();
+    bench.finish().await;
+    assert!(done.try_recv().unwrap().unwrap().changed);
+    let fra = answer(&bench.lanes.load(), &name());
+    assert!(fra.ends_with(&[198, 51, 100, 10]), "what was acknowledged is answered");
+    let alerted = |bench: &Bench| {
+        bench
+            .view
+            .load()
+            .alerts
+            .keys()
+            .filter(|key| key.alert == AlertKind::OverrideUsed)
+            .count()
+    };
+    assert_eq!(alerted(&bench), 0);
+    let rest = bench.writer.rest.take().unwrap();
+    bench.writer.tell_entries(rest, bench.writer.clock.now());
+    assert_eq!(alerted(&bench), names);
+    let scrape = super::scrape::scrape(&bench.view.load(), DnsCounters::default(), bench.writer.clock.now());
+    let counted = format!("pointsman_switches_total{{kind=\"switchover\",outcome=\"done\"}} {names}\n");
+    assert!(
+        bench.writer.metrics.render(&scrape).unwrap().contains(&counted),
+        "each move is counted"
+    );
 }

@@ -13,6 +13,7 @@
 //! Every queue is bounded: when [`WAITING_MAX`] commands wait, further senders wait.
 
 use super::alerts::{Alerts, Turn};
+use super::commit::Rest;
 use super::publish::{Prepared, Publisher};
 use super::reload::Candidate;
 use super::types::{AlertKey, Event, Happening, HistoryPage, HistoryRequest, Receipt, ReloadRequest, Serving, SubmitError};
@@ -141,6 +142,8 @@ pub(super) struct Writer {
     pub(super) alerts: Alerts,
     pub(super) waiting: VecDeque<Message>,
     pub(super) in_flight: Option<InFlight>,
+    /// What is left of an append that concerned many names.
+    pub(super) rest: Option<Rest>,
     pub(super) retry_at: Option<Mono>,
     pub(super) events: broadcast::Sender<Arc<Event>>,
     pub(super) next_event: u64,
@@ -180,6 +183,7 @@ impl Writer {
             alerts: Alerts::default(),
             waiting: VecDeque::new(),
             in_flight: None,
+            rest: None,
             retry_at: None,
             events,
             next_event: 1,
@@ -221,6 +225,11 @@ impl Writer {
                     crate::precedence::give_way();
                 }
                 () = tokio::time::sleep(due) => {}
+            }
+            if let Some(rest) = self.rest.take() {
+                // The replies are woken, but on a machine of one core they wait for this task to pause.
+                tokio::task::yield_now().await;
+                self.tell_entries(rest, self.clock.now());
             }
             self.tick(self.clock.now());
         }
@@ -537,6 +546,9 @@ impl Writer {
         if let Some(flight) = &mut self.in_flight {
             let done = (&mut flight.done).await.unwrap_or(Err(StoreError::Gone));
             self.finish_append(done);
+        }
+        if let Some(rest) = self.rest.take() {
+            self.tell_entries(rest, self.clock.now());
         }
         let waiting = std::mem::take(&mut self.waiting);
         for message in waiting {

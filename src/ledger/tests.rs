@@ -78,13 +78,15 @@ fn body() -> impl Strategy<Value = Body> {
             prop::collection::vec(a_move(), 0..3),
             prop::collection::vec(name(), 0..2),
             gates(),
+            prop::collection::vec(name(), 0..2),
             evidence()
         )
-            .prop_map(|(region, moves, stay, overridden, evidence)| Body::Evacuated {
+            .prop_map(|(region, moves, stay, overridden, forced, evidence)| Body::Evacuated {
                 region,
                 moves,
                 stay,
                 overridden,
+                forced,
                 evidence
             }),
         region().prop_map(|region| Body::Restored { region }),

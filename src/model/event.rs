@@ -299,6 +299,10 @@ pub enum Body {
         /// Gates that failed and were overridden.
         #[serde(skip_serializing_if = "Vec::is_empty", default)]
         overridden: Vec<Gate>,
+        /// The names that moved only because of that, in canonical order. Empty while `overridden` is not: every one that moved,
+        /// which need not be said a hundred thousand times.
+        #[serde(skip_serializing_if = "Vec::is_empty", default)]
+        forced: Vec<Name>,
         /// What was seen: the region, then each target.
         evidence: Evidence,
     },

@@ -150,13 +150,13 @@ fn show_refusals(refusals: &[Refusal]) -> String {
     format!("refused: {}", said.collect::<Vec<_>>().join("; "))
 }
 
-/// What a command comes to.
+/// What drafts come to once they are recorded as the next entries.
 #[derive(Debug, Clone)]
-pub struct Judged {
-    /// What is to be recorded, in one batch; nothing when everything is so already.
-    pub drafts: Vec<Draft>,
-    /// The state once that is recorded as the next entries.
-    pub after: State,
+pub struct After {
+    /// The state then.
+    pub state: State,
+    /// The names whose decision or policy they may change, in canonical order.
+    pub touched: Vec<Name>,
 }
 
 /// Judges a command. The drafts, if any, are to be recorded in one batch; an empty batch means that everything is so already.
@@ -164,14 +164,16 @@ pub struct Judged {
 /// # Errors
 /// [`Denied`], see there; nothing was changed.
 pub fn handle(state: &State, fleet: &Fleet, health: &dyn HealthSource, now: Now, request: &Request) -> Result<Vec<Draft>, Denied> {
-    judge(state, fleet, health, now, request).map(|judged| judged.drafts)
+    let drafts = propose(state, fleet, health, now, request)?;
+    check_one_active(state, fleet, now, &drafts)?;
+    Ok(drafts)
 }
 
-/// [`handle`] with the state that comes of it, so that a large batch need not be folded in twice.
+/// All of [`handle`] but its last step, [`check_one_active`], which gives the state too: nothing may be recorded before that.
 ///
 /// # Errors
 /// As [`handle`].
-pub fn judge(state: &State, fleet: &Fleet, health: &dyn HealthSource, now: Now, request: &Request) -> Result<Judged, Denied> {
+pub fn propose(state: &State, fleet: &Fleet, health: &dyn HealthSource, now: Now, request: &Request) -> Result<Vec<Draft>, Denied> {
     if request.reason.trim().is_empty() {
         return Err(Denied::Invalid("a reason is mandatory: say why, for the record".to_owned()));
     }
@@ -206,8 +208,7 @@ pub fn judge(state: &State, fleet: &Fleet, health: &dyn HealthSource, now: Now, 
         })
         .into_iter()
         .collect();
-    let after = check_one_active(state, fleet, now, &drafts)?;
-    Ok(Judged { drafts, after })
+    Ok(drafts)
 }
 
 /// Everything that a command is judged by.
@@ -306,8 +307,8 @@ impl Desk<'_> {
         }
         let mut refusals = refuse_overrides(overrides, &[]);
         let mut seen = Evidence::default();
-        let (mut moves, mut stay, mut overridden) = (Vec::new(), Vec::new(), false);
-        let forced = overrides.contains(&Gate::TargetHealthy);
+        let (mut moves, mut stay, mut forced) = (Vec::new(), Vec::new(), Vec::new());
+        let may_force = overrides.contains(&Gate::TargetHealthy);
         let mut finder = self.state.finder(self.fleet.names.len());
         for steered in self.fleet.names.values() {
             let Some(known) = finder.find(&steered.name).filter(|known| known.active == *region) else {
@@ -324,8 +325,8 @@ impl Desk<'_> {
                 .find(|other| *other != region && !self.state.is_drained_at(known, other));
             let to = match (healthy, fallback) {
                 (Some(to), _) => to,
-                (None, Some(to)) if forced => {
-                    overridden = true;
+                (None, Some(to)) if may_force => {
+                    forced.push(steered.name.clone());
                     to.clone()
                 }
                 _ if leave.contains(&steered.name) => {
@@ -356,11 +357,17 @@ impl Desk<'_> {
         if self.state.evacuated_by(region).is_some() && moves.is_empty() && stay.is_empty() {
             return Ok(None);
         }
+        let overridden = (!forced.is_empty()).then_some(Gate::TargetHealthy).into_iter().collect();
+        if forced.len() == moves.len() {
+            // All of them: which the entry says shorter.
+            forced.clear();
+        }
         Ok(Some(Body::Evacuated {
             region: region.clone(),
             moves,
             stay,
-            overridden: overridden.then_some(Gate::TargetHealthy).into_iter().collect(),
+            overridden,
+            forced,
             evidence: seen,
         }))
     }
@@ -458,19 +465,22 @@ impl Desk<'_> {
 
 /// Promise 2 on the state after the whole batch, which it gives: each name that the batch touches has one active region, one
 /// that it has, not drained.
-pub(super) fn check_one_active(state: &State, fleet: &Fleet, now: Now, drafts: &[Draft]) -> Result<State, Denied> {
+///
+/// # Errors
+/// [`Denied::Refused`] by the gate one-active.
+pub fn check_one_active(state: &State, fleet: &Fleet, now: Now, drafts: &[Draft]) -> Result<After, Denied> {
     let mut after = state.clone();
     for draft in drafts {
         after.fold_unchecked(after.seq().next(), now, draft);
     }
-    let touched: BTreeSet<Name> = drafts.iter().flat_map(|draft| super::affected(fleet, &draft.body)).collect();
+    let touched = super::affected_by(fleet, drafts.iter().map(|draft| &draft.body));
     let mut states = after.finder(touched.len());
     let mut configs = fleet.finder(touched.len());
     let broken: Vec<Refusal> = touched
-        .into_iter()
+        .iter()
         .filter_map(|name| {
-            let steered = configs.find(&name)?;
-            let known = states.find(&name)?;
+            let steered = configs.find(name)?;
+            let known = states.find(name)?;
             let active = &known.active;
             let why = if !steered.order.contains(active) {
                 format!("{active} would be active for {name}, which has no such region")
@@ -479,12 +489,12 @@ pub(super) fn check_one_active(state: &State, fleet: &Fleet, now: Now, drafts: &
             } else {
                 return None;
             };
-            Some(refusal(Gate::OneActive, why, Some(name)))
+            Some(refusal(Gate::OneActive, why, Some(name.clone())))
         })
         .collect();
     drop(states);
     if broken.is_empty() {
-        Ok(after)
+        Ok(After { state: after, touched })
     } else {
         Err(Denied::Refused(broken))
     }

@@ -30,11 +30,11 @@ pub(crate) mod fixture;
 #[cfg(test)]
 mod tests;
 
-pub use command::{Command, Denied, Judged, Refusal, Request, handle, judge, no_such_name};
+pub use command::{After, Command, Denied, Refusal, Request, check_one_active, handle, no_such_name, propose};
 pub use gates::{candidate, candidates, cooldown_over_at, evidence, gates, is_role_known, move_kind, policy_target};
 pub use nearest::nearest;
 pub use receipts::{RECEIPTS_MAX, Used};
 pub use reconcile::{Conflict, reconcile, reconcile_from};
-pub use state::{Muted, NameState, Proposal, State, affected};
+pub use state::{Muted, NameState, Proposal, State, affected, affected_by};
 pub use warn::warnings;
 pub use watch::{Waiting, Watch};

@@ -12,8 +12,8 @@
 //! that matters to a pending change is caught by the gates, which are all tested again.
 
 use super::receipts::{Receipts, Used};
-use crate::model::{Body, Draft, Evidence, Finder, Fleet, Mono, Move, Name, Now, ProposalEnd, RegionId, Seq};
-use imbl::OrdMap;
+use crate::model::{Body, Draft, Evidence, Finder, Fleet, Gate, Mono, Move, Name, Now, ProposalEnd, RegionId, Seq};
+use imbl::{OrdMap, OrdSet};
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -35,6 +35,8 @@ pub struct State {
     receipts: Receipts,
     /// SHA-256 of the config accepted last.
     config_sha256: Option<Arc<str>>,
+    /// Every region that was ever active: one text each, however many names are there.
+    regions: OrdSet<RegionId>,
 }
 
 /// What was decided for one steered name.
@@ -60,6 +62,8 @@ pub struct NameState {
     pub muted: Option<Muted>,
     /// Its open proposal.
     pub proposal: Option<u64>,
+    /// Who overrode which gates and why, where its last move was made only because of that.
+    pub overrode: Option<Arc<str>>,
 }
 
 /// No proposal opens for this name until the version or the verdict on the active region changes. A verdict that
@@ -203,19 +207,34 @@ impl State {
             Body::NameAdded { name, active, home } => self.add(seq, name, active, home.as_ref()),
             Body::NameRetired { name } => self.retire(name),
             Body::RegionRemoved { name, region } => self.remove_region(seq, name, region),
-            Body::Switched { change, proposal, .. } => self.switch(seq, at, change, *proposal),
+            Body::Switched {
+                change,
+                overridden,
+                proposal,
+                ..
+            } => self.switch(seq, at, change, overrode(seq, draft, overridden), *proposal),
             Body::Moved { change, left, .. } => {
-                self.shift(seq, at, change);
+                // A policy passes every gate.
+                self.shift(seq, at, change, None);
                 if *left {
                     self.edit(&change.name, |name| {
                         name.left.insert(change.from.clone());
                     });
                 }
             }
-            Body::Evacuated { region, moves, stay, .. } => {
+            Body::Evacuated {
+                region,
+                moves,
+                stay,
+                overridden,
+                forced,
+                ..
+            } => {
                 self.evacuated.entry(region.clone()).or_insert(seq);
+                let overrode = overrode(seq, draft, overridden);
                 for change in moves {
-                    self.shift(seq, at, change);
+                    let is_forced = forced.is_empty() || forced.binary_search(&change.name).is_ok();
+                    self.shift(seq, at, change, overrode.clone().filter(|_| is_forced));
                 }
                 for name in stay {
                     self.edit(name, |name| name.stays = Some(region.clone()));
@@ -282,11 +301,20 @@ impl State {
         }
     }
 
+    /// The region as it is kept already: a replay would have a text of its own for each entry.
+    fn shared(&mut self, region: &RegionId) -> RegionId {
+        if let Some(known) = self.regions.get(region) {
+            return known.clone();
+        }
+        self.regions.insert(region.clone());
+        region.clone()
+    }
+
     /// A name appears: it starts anew, whatever it was before.
     fn add(&mut self, seq: Seq, name: &Name, active: &RegionId, home: Option<&RegionId>) {
         let fresh = NameState {
-            active: active.clone(),
-            home: home.unwrap_or(active).clone(),
+            active: self.shared(active),
+            home: self.shared(home.unwrap_or(active)),
             version: seq,
             drained: BTreeSet::new(),
             left: BTreeSet::new(),
@@ -295,6 +323,7 @@ impl State {
             came_from: None,
             muted: None,
             proposal: None,
+            overrode: None,
         };
         self.names.insert(name.to_lowercase(), Arc::new(fresh));
     }
@@ -323,10 +352,10 @@ impl State {
     }
 
     /// An operator's switch: the choice is home from now on, no longer *left*, and ends the proposal that it approves.
-    fn switch(&mut self, seq: Seq, at: Now, change: &Move, proposal: Option<u64>) {
-        self.shift(seq, at, change);
+    fn switch(&mut self, seq: Seq, at: Now, change: &Move, overrode: Option<Arc<str>>, proposal: Option<u64>) {
+        self.shift(seq, at, change, overrode);
         self.edit(&change.name, |known| {
-            known.home = change.to.clone();
+            known.home = known.active.clone();
             known.left.remove(&change.to);
         });
         if let Some(id) = proposal {
@@ -334,14 +363,16 @@ impl State {
         }
     }
 
-    /// The active region of a name changes.
-    fn shift(&mut self, seq: Seq, at: Now, change: &Move) {
+    /// The active region of a name changes, by an override or without.
+    fn shift(&mut self, seq: Seq, at: Now, change: &Move, overrode: Option<Arc<str>>) {
+        let to = self.shared(&change.to);
         self.edit(&change.name, |known| {
-            known.came_from = Some(std::mem::replace(&mut known.active, change.to.clone()));
+            known.came_from = Some(std::mem::replace(&mut known.active, to));
             known.version = seq;
             known.moved_at = Some(at.mono);
             known.stays = None;
             known.muted = None;
+            known.overrode = overrode;
         });
     }
 
@@ -397,8 +428,16 @@ impl State {
     }
 }
 
+/// What is kept of an override, in words; none where no gate was overridden.
+fn overrode(seq: Seq, draft: &Draft, overridden: &[Gate]) -> Option<Arc<str>> {
+    let gates: Vec<&str> = overridden.iter().map(|gate| gate.as_str()).collect();
+    let words = || format!("{} overrode {} (seq {seq}): {}", draft.actor, gates.join(", "), draft.reason);
+    (!gates.is_empty()).then(|| words().into())
+}
+
 /// The names whose decision, gates or policy an entry may change: what to decide again and what to
-/// [`touch`](super::Watch::touch) after it was applied. A region's mark concerns every name that has the region.
+/// [`touch`](super::Watch::touch) after it was applied. A region's mark concerns every name that has the region. Each name once, in
+/// canonical order.
 pub fn affected(fleet: &Fleet, body: &Body) -> Vec<Name> {
     match body {
         Body::Started { .. } | Body::Stopped { .. } | Body::ConfigAccepted { .. } => Vec::new(),
@@ -417,4 +456,17 @@ pub fn affected(fleet: &Fleet, body: &Body) -> Vec<Name> {
             .map(|steered| steered.name.clone())
             .collect(),
     }
+}
+
+/// The same of several entries, each name once, in canonical order.
+pub fn affected_by<'b>(fleet: &Fleet, bodies: impl Iterator<Item = &'b Body>) -> Vec<Name> {
+    let mut bodies = bodies.peekable();
+    let Some(first) = bodies.next() else { return Vec::new() };
+    let mut names = affected(fleet, first);
+    if bodies.peek().is_some() {
+        names.extend(bodies.flat_map(|body| affected(fleet, body)));
+        names.sort();
+        names.dedup();
+    }
+    names
 }

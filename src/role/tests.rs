@@ -56,6 +56,7 @@ fn marks_leave_the_version_alone_and_moves_change_it() {
             moves: vec![],
             stay: vec![],
             overridden: vec![],
+            forced: Vec::new(),
             evidence: Evidence::default(),
         },
         Body::Undrained {
@@ -329,6 +330,7 @@ fn one_active_is_checked_on_the_state_after_the_whole_batch() {
         moves: vec![],
         stay: vec![],
         overridden: vec![],
+        forced: Vec::new(),
         evidence: Evidence::default(),
     };
     assert!(check(vec![evacuated]).is_err(), "an evacuation that leaves a name behind");
@@ -423,12 +425,15 @@ fn a_look_at_one_name_sees_what_a_look_at_all_sees_of_it() {
     watch.touch_all(names());
     let one = names().nth(250).unwrap();
     health.asked.set(0);
-    let mut alone = watch.of_one(one);
+    let mut alone = watch.shown().of_one(one);
     alone.poll(&state, &fleet, &health, at(10));
     assert!(health.asked.get() < 50, "{} looks for one name", health.asked.get());
     watch.poll(&state, &fleet, &health, at(10));
     assert_eq!(alone.waiting(one).map(|waiting| waiting.until), Some(at(30).mono));
     assert_eq!(alone.waiting(one), watch.waiting(one));
+    let shown = watch.shown();
+    assert_eq!(shown.waiting(one), watch.waiting(one));
+    assert_eq!(shown.next_due(), None, "what only the writer needs is not shown");
 }
 
 #[test]
@@ -503,6 +508,7 @@ fn any_body() -> impl Strategy<Value = Body> {
                 moves: vec![change],
                 stay: vec![name],
                 overridden: vec![],
+                forced: Vec::new(),
                 evidence,
             },
             6 => Body::Restored { region: one },

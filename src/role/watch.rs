@@ -36,7 +36,7 @@ use crate::model::{
     Actor, Body, Draft, Failover, Fleet, Gate, HealthSource, Mono, Move, Name, Now, Observed, ProposalEnd, RegionHealth, RegionId,
     RegionStatus, SteeredName, show_duration,
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,8 +54,8 @@ pub struct Watch {
     due: BTreeSet<(Mono, Name)>,
     /// Names for which something was offered at the last look, and looked at again at each poll until nothing is.
     offered: BTreeSet<Name>,
-    /// Names with something going on.
-    slots: BTreeMap<Name, Slot>,
+    /// Names with something going on; shared with what readers are shown.
+    slots: imbl::OrdMap<Name, Arc<Slot>>,
 }
 
 /// What is going on at one name.
@@ -151,7 +151,7 @@ impl Watch {
                 Some(before) if Arc::ptr_eq(before, steered) || before == steered => {}
                 Some(before) => {
                     self.touched.insert(name.clone());
-                    let slot = self.slots.entry(name.clone()).or_default();
+                    let slot = Arc::make_mut(self.slots.entry(name.clone()).or_default());
                     slot.config_changed = true;
                     if policy_of(before) != policy_of(steered) {
                         slot.holds = None;
@@ -201,6 +201,14 @@ impl Watch {
         }
     }
 
+    /// What readers need of it, to show and to look again at one name: costs the same however many names wait.
+    pub fn shown(&self) -> Watch {
+        Watch {
+            slots: self.slots.clone(),
+            ..Watch::default()
+        }
+    }
+
     /// Looks at every touched and due name, and offers what is to be recorded now, in the order of the names. Call it with a state that
     /// holds everything handed to the ledger so far, so that nothing is offered twice while an append is under way.
     pub fn poll(&mut self, state: &State, fleet: &Fleet, health: &dyn HealthSource, now: Now) -> Vec<Draft> {
@@ -217,7 +225,7 @@ impl Watch {
         let mut proposal_last = state.proposal_last();
         let (mut configs, mut states) = (fleet.finder(names.len()), state.finder(names.len()));
         for name in names {
-            let mut slot = self.slots.remove(&name).unwrap_or_default();
+            let mut slot = self.slots.remove(&name).map(Arc::unwrap_or_clone).unwrap_or_default();
             if let Some(at) = slot.due.take() {
                 self.due.remove(&(at, name.clone()));
             }
@@ -241,7 +249,7 @@ impl Watch {
                 self.due.insert((at, name.clone()));
             }
             if slot.due.is_some() || slot.holds.is_some() || slot.config_changed {
-                self.slots.insert(name, slot);
+                self.slots.insert(name, Arc::new(slot));
             }
         }
         drafts

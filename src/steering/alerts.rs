@@ -8,7 +8,7 @@ use super::decide::{Family, verdict};
 use crate::model::{
     Decision, Failover, HealthSource, Now, Observed, RegionHealth, RegionId, RegionStatus, SteeredName, Verdict, show_duration,
 };
-use crate::role::{State, candidates, is_role_known, policy_target};
+use crate::role::{NameState, State, candidates, is_role_known, policy_target};
 use serde::{Serialize, Serializer};
 use std::fmt;
 use std::time::Duration;
@@ -67,7 +67,7 @@ kinds! {
     ProberLate = "prober-late",
     /// A host name that is an endpoint cannot be looked up; raised by the writer.
     LookupFailing = "lookup-failing",
-    /// An operator overrode a gate; raised once, by the writer.
+    /// The name's last move was made only because an operator overrode a gate.
     OverrideUsed = "override-used",
     /// The ledger cannot be written, so nothing changes; moves and proposals are retried. Raised by the writer.
     CannotRecord = "cannot-record",
@@ -104,6 +104,18 @@ pub struct Alert {
 
 /// The alerts of a name now, at most one of a kind, in the order of the kinds.
 pub fn alerts(steered: &SteeredName, state: &State, health: &dyn HealthSource, now: Now, decision: &Decision) -> Vec<Alert> {
+    alerts_known(steered, state.name(&steered.name), state, health, now, decision)
+}
+
+/// The same, for who has found already what was decided for the name.
+pub fn alerts_known(
+    steered: &SteeredName,
+    known: Option<&NameState>,
+    state: &State,
+    health: &dyn HealthSource,
+    now: Now,
+    decision: &Decision,
+) -> Vec<Alert> {
     let active = health.region(&steered.app.id, &decision.active);
     let mut all: Vec<Alert> = [
         target_alert(steered, state, health, now, decision, active),
@@ -117,7 +129,8 @@ pub fn alerts(steered: &SteeredName, state: &State, health: &dyn HealthSource, n
             ),
         }),
         family_alert(steered, decision, active),
-        proposal_alert(steered, state),
+        proposal_alert(known, state),
+        override_alert(known),
     ]
     .into_iter()
     .flatten()
@@ -183,16 +196,23 @@ fn family_alert(steered: &SteeredName, decision: &Decision, active: Option<&Regi
 }
 
 /// `proposal-open`.
-fn proposal_alert(steered: &SteeredName, state: &State) -> Option<Alert> {
-    // Most of the time there are none at all.
-    state.proposals().next()?;
-    let proposal = state.name(&steered.name)?.proposal.and_then(|id| state.proposal(id))?;
+fn proposal_alert(known: Option<&NameState>, state: &State) -> Option<Alert> {
+    let proposal = known?.proposal.and_then(|id| state.proposal(id))?;
     Some(Alert {
         kind: AlertKind::ProposalOpen,
         message: format!(
             "proposal {}: move {} from {} to {}; approve or reject it",
             proposal.id, proposal.name, proposal.from, proposal.to
         ),
+    })
+}
+
+/// `override-used`.
+fn override_alert(known: Option<&NameState>) -> Option<Alert> {
+    let overrode = known?.overrode.as_ref()?;
+    Some(Alert {
+        kind: AlertKind::OverrideUsed,
+        message: overrode.to_string(),
     })
 }
 

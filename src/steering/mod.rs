@@ -13,7 +13,7 @@ mod worst;
 #[cfg(test)]
 mod tests;
 
-pub use alerts::{Alert, AlertKind, alerts};
+pub use alerts::{Alert, AlertKind, alerts, alerts_known};
 pub use decide::{answer_of, decide, decide_known};
 pub use explain::{Explanation, RegionExplanation, Wait, explain};
 pub use worst::{WorstCase, worst_case};

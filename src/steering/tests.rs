@@ -115,6 +115,7 @@ fn set_up(scene: &Scene) -> (Fleet, State, Health) {
                 moves: vec![],
                 stay,
                 overridden: vec![],
+                forced: Vec::new(),
                 evidence: Evidence::default(),
             });
         }
@@ -286,6 +287,7 @@ fn a_name_that_the_ledger_does_not_know_is_decided_as_it_would_be_added() {
         moves: vec![],
         stay: vec![],
         overridden: vec![],
+        forced: Vec::new(),
         evidence: Evidence::default(),
     };
     state.apply(Seq(1), start(), &draft(evacuated("iad")));

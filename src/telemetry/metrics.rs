@@ -175,6 +175,11 @@ impl Metrics {
         self.switches.with_label_values(&[kind, outcome]).inc();
     }
 
+    /// Counts moves of one kind that were made.
+    pub fn moved(&self, kind: &str, count: u64) {
+        self.switches.with_label_values(&[kind, "done"]).inc_by(count);
+    }
+
     /// Counts a reload.
     pub fn reloaded(&self, outcome: &str) {
         self.reloads.with_label_values(&[outcome]).inc();

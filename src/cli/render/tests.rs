@@ -222,6 +222,7 @@ fn every_kind_of_entry_is_a_sentence() {
                 moves: vec![change],
                 stay: vec![name.clone()],
                 overridden: Vec::new(),
+                forced: Vec::new(),
                 evidence: evidence(),
             },
             "iad evacuated, 1 name moved, 1 stayed",
