@@ -18,6 +18,7 @@ use super::{Change, ChangeKind};
 use crate::model::{AppId, Endpoint, Fleet, Mono, Outcome, ProbeTarget, RegionId, Verdict};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::IpAddr;
+use std::ops::Bound;
 use std::time::Duration;
 
 /// Most verdict changes that are kept a target.
@@ -28,6 +29,9 @@ pub const MESSAGE_OCTETS_MAX: usize = 120;
 pub const TARGETS_MAX: usize = 20_000;
 /// What is kept.
 pub const KEPT: Duration = Duration::from_secs(24 * 3600);
+
+/// Targets after which [`History::expire`] goes on at the next call.
+const SWEPT_AT_ONCE: usize = 500;
 
 /// Length and number of the buckets of the last hour.
 const FINE: (u64, usize) = (120, 30);
@@ -47,6 +51,8 @@ pub struct History {
     count: usize,
     /// How many of them are gone, at most.
     gone: usize,
+    /// The last application whose targets were looked at by [`History::expire`]; none: it begins anew.
+    swept: Option<AppId>,
 }
 
 /// The history of one target.
@@ -204,9 +210,27 @@ impl History {
         }
     }
 
-    /// Lets go of targets of which nothing was heard for as long as anything is kept.
+    /// Lets go of targets of which nothing was heard for as long as anything is kept: of some hundreds at a call, since the caller has
+    /// more urgent things to do.
     pub fn expire(&mut self, now: Mono) {
-        self.retain(|target| now.since(target.last) < KEPT);
+        let from = self.swept.take().map_or(Bound::Unbounded, Bound::Excluded);
+        let (mut looked, mut empty) = (0, Vec::new());
+        for (app, targets) in self.apps.range_mut((from, Bound::Unbounded)) {
+            let before = targets.len();
+            targets.retain(|_, target| now.since(target.last) < KEPT);
+            self.count -= before - targets.len();
+            if targets.is_empty() {
+                empty.push(app.clone());
+            }
+            looked += before;
+            if looked >= SWEPT_AT_ONCE {
+                self.swept = Some(app.clone());
+                break;
+            }
+        }
+        for app in empty {
+            self.apps.remove(&app);
+        }
     }
 
     /// How many targets there are.
@@ -580,6 +604,26 @@ mod tests {
         history.ran(&ran(TARGETS_MAX + 500, 2, Some(100)));
         let known: Vec<usize> = (1..10).filter(|number| is_known(&history, *number)).collect();
         assert_eq!((known, history.targets()), (vec![1, 3, 4, 5], 5));
+    }
+
+    #[test]
+    fn a_sweep_goes_on_where_the_last_one_ended_and_passes_over_nobody() {
+        let mut history = History::new();
+        let of_app = |number: usize, seconds| {
+            let mut outcome = ran(number, seconds, Some(100));
+            outcome.target.app = AppId::new(&format!("app{number:04}"));
+            outcome
+        };
+        for number in 0..1_200 {
+            history.ran(&of_app(number, 1));
+        }
+        history.ran(&of_app(0, 80_000));
+        history.ran(&of_app(1_199, 80_000));
+        let after = [1_200 - 499, 1_200 - 999, 2, 2];
+        for left in after {
+            history.expire(at(KEPT.as_secs() + 2));
+            assert_eq!(history.targets(), left);
+        }
     }
 
     #[test]
