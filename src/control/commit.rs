@@ -137,7 +137,13 @@ impl Writer {
             _ => format!("the ledger cannot be written, so nothing changes: {why}"),
         };
         self.retry_at = Some(now.mono.plus(RETRY));
-        self.node_alert(AlertKind::CannotRecord, Some(message.clone()));
+        let over = match error {
+            StoreError::Undecided { .. } | StoreError::Poisoned { .. } | StoreError::Gone => {
+                "this lasts until a restart: see to the disk, then restart the server"
+            }
+            _ => "this is over with the next entry that is recorded",
+        };
+        self.node_alert(AlertKind::CannotRecord, Some(format!("{message}; {over}")));
         for waiter in flight.waiters {
             let outcome = match waiter.outcome {
                 // Recorded by an earlier append: a request that was repeated.
@@ -290,6 +296,7 @@ impl Writer {
     fn end_config_alerts(&mut self) {
         self.node_alert(AlertKind::ConfigRejected, None);
         self.node_alert(AlertKind::ReloadRefused, None);
+        self.forget_lookups();
         self.alert_of_lookups();
     }
 

@@ -10,6 +10,7 @@ mod alerts;
 mod batch;
 mod both;
 mod commit;
+mod events;
 mod publish;
 mod reload;
 mod roles;
@@ -103,15 +104,16 @@ pub fn start(parts: Parts, around: Surroundings, outcomes: mpsc::Receiver<crate:
         dns_counters: around.dns_counters,
     };
     let publisher = publish::Publisher::new(around.lanes, around.view.clone());
-    let writer = writer::Writer::new(parts, publisher, events);
+    let events = events::Events::new(events);
+    let writer = writer::Writer::new(parts, publisher, events.clone());
     let (running, clock) = (tokio::spawn(writer.run(inbox, outcomes)), inner.clock.clone());
-    tokio::spawn(supervise(running, around.view, clock));
+    tokio::spawn(supervise(running, around.view, clock, events));
     Handle { inner: Arc::new(inner) }
 }
 
 /// Says so when the writer broke instead of ending: the lanes answer on, but nothing follows health or takes a change any more,
 /// and readers must not go on seeing a node that is well. To end the process would cost answers that are still right.
-async fn supervise(writer: tokio::task::JoinHandle<()>, view: Arc<ArcSwap<Published>>, clock: Arc<Clock>) {
+async fn supervise(writer: tokio::task::JoinHandle<()>, view: Arc<ArcSwap<Published>>, clock: Arc<Clock>, events: events::Events) {
     let Err(error) = writer.await else { return };
     let why = format!("the writer broke ({error}), so roles and health stay as they are until a restart; restart the server");
     tracing::error!(alert = AlertKind::AnswerOnly.as_str(), "{why}");
@@ -126,10 +128,12 @@ async fn supervise(writer: tokio::task::JoinHandle<()>, view: Arc<ArcSwap<Publis
     });
     let present = Published::clone(&view.load());
     view.store(Arc::new(Published {
-        alerts: present.alerts.update(key, alert),
+        alerts: present.alerts.update(key, alert.clone()),
         serving: Arc::new(Serving::AnswerOnly { why }),
         ..present
     }));
+    // Whoever follows would take the silence for peace.
+    events.tell(alert.since, Happening::Alert { alert, raised: true });
 }
 
 impl Handle {

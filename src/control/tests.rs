@@ -1,10 +1,11 @@
 //! The writer step by step: what waits, an append that ends as the test says, and what was told and published.
 
 use super::batch::Batch;
+use super::events::Events;
 use super::publish::{Publisher, tests::answer};
 use super::reload::{self, Candidate};
-use super::types::{Event, Happening, Published, Receipt, ReloadRequest, Serving, SubmitError};
-use super::writer::{Message, Parts, Writer};
+use super::types::{Event, Happening, HistoryRequest, Published, Receipt, ReloadRequest, Serving, SubmitError};
+use super::writer::{Message, Parts, WAITING_MAX, Writer};
 use super::{Surroundings, compile, settings};
 use crate::answer::Snapshot;
 use crate::config::Outline;
@@ -89,7 +90,7 @@ impl Bench {
             ..
         } = make(config, files);
         let (sender, events) = broadcast::channel(64);
-        let mut writer = Writer::new(parts, Publisher::new(lanes.clone(), view.clone()), sender);
+        let mut writer = Writer::new(parts, Publisher::new(lanes.clone(), view.clone()), Events::new(sender));
         writer.begin();
         Bench {
             folder,
@@ -386,10 +387,30 @@ async fn what_is_left_behind_a_batch_without_entries_is_taken_at_once() {
 #[tokio::test]
 async fn a_writer_that_breaks_is_told_and_one_that_ends_is_not() {
     let Made { parts, view, .. } = make(CONFIG, &[]);
-    super::supervise(tokio::spawn(async {}), view.clone(), parts.clock.clone()).await;
+    let (sender, mut told_events) = broadcast::channel(8);
+    let events = Events::new(sender);
+    events.tell(
+        parts.clock.now().wall,
+        Happening::Health {
+            app: AppId::new("shop"),
+            region: RegionId::new("iad"),
+            from: RegionHealth::Unknown,
+            to: RegionHealth::Healthy,
+            reason: String::new(),
+        },
+    );
+    super::supervise(tokio::spawn(async {}), view.clone(), parts.clock.clone(), events.clone()).await;
+    assert_eq!(told_events.try_recv().unwrap().id, 1);
+    assert!(told_events.try_recv().is_err());
     assert!(*view.load().serving == Serving::Current && view.load().alerts.is_empty());
     let broken = tokio::spawn(async { panic!("for the test") });
-    super::supervise(broken, view.clone(), parts.clock.clone()).await;
+    super::supervise(broken, view.clone(), parts.clock.clone(), events).await;
+    let event = told_events.try_recv().unwrap();
+    assert_eq!(event.id, 2, "the numbers go on");
+    let Happening::Alert { alert, raised: true } = &event.what else {
+        panic!("{event:?}")
+    };
+    assert!(alert.key.alert == AlertKind::AnswerOnly && alert.message.contains("restart the server"));
     let told = view.load_full();
     assert!(matches!(&*told.serving, Serving::AnswerOnly { why } if why.contains("restart the server")));
     assert!(told.alerts.keys().any(|key| key.alert == AlertKind::AnswerOnly));
@@ -565,14 +586,11 @@ async fn an_override_is_alerted_for_the_name_that_needed_it_until_its_next_move_
     let probed = other + "[[app.bank.probe]]\nkind = \"tcp\"\nport = 9\n";
     let mut bench = Bench::new(&(CONFIG.to_owned() + &probed));
     let now = bench.writer.clock.now();
-    let fine = |region: &str, address: [u8; 4]| ProbeTarget {
+    let target = ProbeTarget {
         app: AppId::new("bank"),
-        region: RegionId::new(region),
-        endpoint: crate::model::Endpoint::Address(address.into()),
-        probe: 0,
-        address: address.into(),
+        ..probe_of("fra", [198, 51, 100, 10])
     };
-    let outcome = Outcome::new(fine("fra", [198, 51, 100, 10]), now.mono, Duration::ZERO, Ok(()));
+    let outcome = Outcome::new(target, now.mono, Duration::ZERO, Ok(()));
     bench.writer.health.observe(&outcome, now);
     let evacuate = |region: &str| Command::Evacuate {
         region: RegionId::new(region),
@@ -607,7 +625,7 @@ async fn an_override_is_alerted_for_the_name_that_needed_it_until_its_next_move_
         ..parts
     };
     let (sender, _) = broadcast::channel(64);
-    let mut again = Writer::new(parts, Publisher::new(lanes, view), sender);
+    let mut again = Writer::new(parts, Publisher::new(lanes, view), Events::new(sender));
     again
         .publisher
         .replace(bench.lanes.load_full(), bench.view.load().decisions.clone());
@@ -708,4 +726,106 @@ async fn whoever_moves_very_many_names_is_answered_before_each_was_alerted() {
         bench.writer.metrics.render(&scrape).unwrap().contains(&counted),
         "each move is counted"
     );
+}
+
+/// Where the only endpoint of a region of `shop` is probed.
+fn probe_of(region: &str, address: [u8; 4]) -> ProbeTarget {
+    ProbeTarget {
+        app: AppId::new("shop"),
+        region: RegionId::new(region),
+        endpoint: crate::model::Endpoint::Address(address.into()),
+        probe: 0,
+        address: address.into(),
+    }
+}
+
+#[tokio::test]
+async fn readers_that_ask_without_end_do_not_keep_outcomes_waiting() {
+    let Made { parts, view, lanes, .. } = make(&(CONFIG.to_owned() + "[[app.shop.probe]]\nkind = \"tcp\"\nport = 9\n"), &[]);
+    let (sender, _events) = broadcast::channel(64);
+    let now = parts.clock.now();
+    let writer = Writer::new(parts, Publisher::new(lanes, view.clone()), Events::new(sender));
+    let (messages, inbox) = mpsc::channel(WAITING_MAX);
+    let (outcomes, arriving) = mpsc::channel(1);
+    let ask = || {
+        let (reply, answer) = oneshot::channel();
+        let request = HistoryRequest {
+            app: AppId::new("shop"),
+            region: None,
+            endpoint: None,
+            within: Duration::from_secs(3600),
+            skip: 0,
+            limit: 10,
+        };
+        assert!(messages.try_send(Message::History(request, reply)).is_ok());
+        answer
+    };
+    let mut asked: Vec<_> = (0..WAITING_MAX).map(|_| ask()).collect();
+    let outcome = Outcome::new(probe_of("iad", [192, 0, 2, 10]), now.mono, Duration::ZERO, Ok(()));
+    outcomes.try_send(ProbeEvent::Outcome(outcome)).unwrap();
+    let running = tokio::spawn(writer.run(inbox, arriving));
+    tokio::task::yield_now().await;
+    let answered = asked.iter_mut().map(|answer| usize::from(answer.try_recv().is_ok())).sum::<usize>();
+    assert!((1..WAITING_MAX).contains(&answered), "some still wait: {answered}");
+    let health = view
+        .load()
+        .health
+        .region(&AppId::new("shop"), &RegionId::new("iad"))
+        .unwrap()
+        .health;
+    assert_eq!(health, RegionHealth::Healthy);
+    running.abort();
+}
+
+#[tokio::test]
+async fn the_alert_that_nothing_can_be_recorded_says_when_it_ends() {
+    let path = std::path::PathBuf::from("ledger");
+    let full = || std::io::Error::from(std::io::ErrorKind::StorageFull);
+    let cases = [
+        (
+            StoreError::Io {
+                what: "write to",
+                path: path.clone(),
+                source: full(),
+            },
+            "over with the next entry",
+        ),
+        (
+            StoreError::Undecided {
+                path: path.clone(),
+                source: full(),
+            },
+            "lasts until a restart",
+        ),
+        (StoreError::Poisoned { path }, "lasts until a restart"),
+        (StoreError::Gone, "lasts until a restart"),
+    ];
+    for (error, says) in cases {
+        let mut bench = Bench::new(CONFIG);
+        let mut refused = bench.submit(None, switch("fra", None));
+        bench.writer.start_append();
+        bench.writer.finish_append(Err(error));
+        let refusal = refused.try_recv().unwrap().unwrap_err().to_string();
+        assert!(!refusal.contains(says), "that is no business of whoever asked: {refusal}");
+        let alerts = bench.view.load().alerts.clone();
+        let alert = alerts.values().find(|alert| alert.key.alert == AlertKind::CannotRecord).unwrap();
+        assert!(alert.message.contains(says), "{}", alert.message);
+    }
+}
+
+#[tokio::test]
+async fn a_look_up_that_nothing_asks_for_is_not_alerted() {
+    let hosted = CONFIG.replace("fra = [\"198.51.100.10\"]", "fra = [\"fra.example.com\"]");
+    let mut bench = Bench::new(&(hosted + "[[app.shop.probe]]\nkind = \"tcp\"\nport = 9\n"));
+    let failed = |host: &str| ProbeEvent::Lookup {
+        app: AppId::new("shop"),
+        region: RegionId::new("fra"),
+        host: Name::parse(host).unwrap(),
+        error: Some("SERVFAIL".to_owned()),
+    };
+    let lasts = |bench: &Bench| bench.view.load().alerts.keys().any(|key| key.alert == AlertKind::LookupFailing);
+    bench.writer.fold([failed("other.example.com.")].into_iter());
+    assert!(!lasts(&bench));
+    bench.writer.fold([failed("fra.example.com.")].into_iter());
+    assert!(lasts(&bench));
 }

@@ -14,14 +14,15 @@
 
 use super::alerts::{Alerts, Turn};
 use super::commit::Rest;
+use super::events::Events;
 use super::publish::{Prepared, Publisher};
 use super::reload::Candidate;
-use super::types::{AlertKey, Event, Happening, HistoryPage, HistoryRequest, Receipt, ReloadRequest, Serving, SubmitError};
+use super::types::{AlertKey, Happening, HistoryPage, HistoryRequest, Receipt, ReloadRequest, Serving, SubmitError};
 use crate::config::{Config, Outline};
 use crate::health::{Book, Change, ChangeKind, History};
 use crate::ledger::{Entry, Hash};
 use crate::model::{
-    Actor, AppId, Body, Diagnostic, Draft, Endpoint, HealthSource, Mono, Name, Now, Outcome, ProbeTarget, RegionId, Seq, Suspicion,
+    Actor, AppId, Body, Diagnostic, Draft, Endpoint, Fleet, HealthSource, Mono, Name, Now, Outcome, ProbeTarget, RegionId, Seq, Suspicion,
 };
 use crate::probe::{ProbeEvent, Prober};
 use crate::role::{Request, State, Watch};
@@ -31,14 +32,16 @@ use crate::telemetry::{Clock, Metrics};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 /// Most commands that wait behind an append.
 pub const WAITING_MAX: usize = 256;
 /// Most commands that go into one append.
 pub(super) const BATCH_MAX: usize = 64;
-/// Most outcomes folded before commands are looked at again.
-const OUTCOMES_AT_ONCE: usize = 1024;
+/// Most outcomes folded before commands are looked at again: some 200 µs.
+const OUTCOMES_AT_ONCE: usize = 64;
+/// Most messages taken before outcomes are looked at, however many wait: whoever asks without end must not make evidence stale.
+const MESSAGES_AT_ONCE: usize = 16;
 /// Wait before policy moves are tried again after an append failed.
 pub(super) const RETRY: Duration = Duration::from_secs(1);
 /// Longest sleep of the writer, so that clock steps and saved health are looked at now and then.
@@ -81,6 +84,9 @@ pub(super) struct Waiter {
     /// The verb, for the metrics.
     pub kind: &'static str,
 }
+
+/// A host name that is an endpoint, and where.
+type Lookup = (AppId, RegionId, Name);
 
 /// The append under way.
 pub(super) struct InFlight {
@@ -145,10 +151,9 @@ pub(super) struct Writer {
     /// What is left of an append that concerned many names.
     pub(super) rest: Option<Rest>,
     pub(super) retry_at: Option<Mono>,
-    pub(super) events: broadcast::Sender<Arc<Event>>,
-    pub(super) next_event: u64,
+    pub(super) events: Events,
     /// Look-ups of host names that fail, and why.
-    pub(super) lookups: BTreeMap<(AppId, RegionId, Name), String>,
+    pub(super) lookups: BTreeMap<Lookup, String>,
     /// Until when the first evidence of some region may be waited for without an alert.
     pub(super) unheard_until: Option<Mono>,
     pub(super) health_saved_at: Mono,
@@ -164,7 +169,7 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Puts the writer together.
-    pub(super) fn new(parts: Parts, publisher: Publisher, events: broadcast::Sender<Arc<Event>>) -> Writer {
+    pub(super) fn new(parts: Parts, publisher: Publisher, events: Events) -> Writer {
         let now = parts.clock.now();
         Writer {
             clock: parts.clock,
@@ -186,7 +191,6 @@ impl Writer {
             rest: None,
             retry_at: None,
             events,
-            next_event: 1,
             lookups: BTreeMap::new(),
             unheard_until: None,
             health_saved_at: now.mono,
@@ -200,27 +204,35 @@ impl Writer {
     /// Runs until it is told to stop.
     pub(super) async fn run(mut self, mut messages: mpsc::Receiver<Message>, mut outcomes: mpsc::Receiver<ProbeEvent>) {
         self.begin();
-        let (mut batch, mut probing) = (Vec::new(), true);
+        let (mut batch, mut probing, mut taken) = (Vec::new(), true, 0);
         loop {
             self.look_at_clocks();
             self.start_append();
+            if taken >= MESSAGES_AT_ONCE {
+                taken = 0;
+                batch.extend(std::iter::from_fn(|| outcomes.try_recv().ok()).take(OUTCOMES_AT_ONCE));
+                self.fold(batch.drain(..));
+            }
             let due = self.sleep_until();
             // Commands before outcomes: a storm of outcomes must not delay the operator.
             tokio::select! {
                 biased;
                 done = wait_for(&mut self.in_flight) => self.finish_append(done),
-                message = messages.recv(), if self.waiting.len() < WAITING_MAX => match message {
-                    Some(Message::Stop(reply)) => return self.stop(reply).await,
-                    Some(Message::History(request, reply)) => {
-                        // Nobody waiting any more is no error.
-                        let _ = reply.send(self.tell_history(&request));
+                message = messages.recv(), if self.waiting.len() < WAITING_MAX => {
+                    taken += 1;
+                    match message {
+                        Some(Message::Stop(reply)) => return self.stop(reply).await,
+                        Some(Message::History(request, reply)) => {
+                            // Nobody waiting any more is no error.
+                            let _ = reply.send(self.tell_history(&request));
+                        }
+                        Some(message) => self.waiting.push_back(message),
+                        None => return,
                     }
-                    Some(message) => self.waiting.push_back(message),
-                    None => return,
                 },
                 count = outcomes.recv_many(&mut batch, OUTCOMES_AT_ONCE), if probing => {
                     // Zero: the prober is gone; there is nothing to fold any more, but to serve on.
-                    probing = count > 0;
+                    (probing, taken) = (count > 0, 0);
                     self.fold(batch.drain(..));
                     crate::precedence::give_way();
                 }
@@ -289,7 +301,8 @@ impl Writer {
             self.history.expire(now.mono);
             self.look_at_unheard(now);
             if let Some(appender) = &self.appender {
-                appender.save_health(self.health.save(now));
+                let health = self.health.clone();
+                appender.save_health(move || health.save(now));
             }
         }
         if self.health_unseen && now.mono.since(self.health_shown_at) >= SHOW_EVERY {
@@ -362,21 +375,20 @@ impl Writer {
             self.metrics.lookup_failed(app.as_str(), region.as_str());
         }
         let key = (app, region, host);
-        match error {
+        match error.filter(|_| is_looked_up(&self.config.fleet, &key)) {
             Some(error) => drop(self.lookups.insert(key, error)),
             None => drop(self.lookups.remove(&key)),
         }
         self.alert_of_lookups();
     }
 
-    /// Raises or ends the alert on look-ups; those that the config no longer asks for are forgotten.
+    /// Forgets look-ups that the config no longer asks for.
+    pub(super) fn forget_lookups(&mut self) {
+        self.lookups.retain(|key, _| is_looked_up(&self.config.fleet, key));
+    }
+
+    /// Raises or ends the alert on look-ups.
     pub(super) fn alert_of_lookups(&mut self) {
-        let fleet = &self.config.fleet;
-        self.lookups.retain(|(app, region, host), _| {
-            let app = fleet.apps.get(app);
-            // Without probes nobody looks the host name up.
-            app.is_some_and(|app| !app.probes.is_empty() && app.endpoints_of(region).contains(&Endpoint::Host(host.clone())))
-        });
         let message = self.lookups.iter().next().map(|((app, region, host), error)| {
             let more = match self.lookups.len() {
                 1 => String::new(),
@@ -478,14 +490,7 @@ impl Writer {
 
     /// Tells whoever listens.
     pub(super) fn emit(&mut self, what: Happening) {
-        let event = Event {
-            id: self.next_event,
-            time: self.clock.now().wall,
-            what,
-        };
-        self.next_event += 1;
-        // Nobody listening is no error.
-        let _ = self.events.send(Arc::new(event));
+        self.events.tell(self.clock.now().wall, what);
     }
 
     /// Raises (with a message) or ends (without) an alert about the node.
@@ -570,11 +575,19 @@ impl Writer {
             self.record_stop(draft, now).await;
         }
         if let Some(appender) = self.appender.take() {
-            appender.save_health(self.health.save(now));
+            let health = self.health.clone();
+            appender.save_health(move || health.save(now));
             appender.close().await;
         }
         let _ = reply.send(());
     }
+}
+
+/// Whether a look-up is asked for by the config.
+fn is_looked_up(fleet: &Fleet, (app, region, host): &Lookup) -> bool {
+    let app = fleet.apps.get(app);
+    // Without probes nobody looks the host name up.
+    app.is_some_and(|app| !app.probes.is_empty() && app.endpoints_of(region).contains(&Endpoint::Host(host.clone())))
 }
 
 /// What an operator must know while the prober is suspected.

@@ -77,9 +77,9 @@ impl Appender {
         outcome
     }
 
-    /// Saves the verdicts, soon.
-    pub fn save_health(&self, saved: Saved) {
-        self.desk.save_health(saved);
+    /// Saves the verdicts, soon; they are put together on the thread, not by the caller.
+    pub fn save_health(&self, make: impl FnOnce() -> Saved + Send + 'static) {
+        self.desk.save_health(Box::new(make));
     }
 
     /// Saves the published roles for `--answer-only`, soon; they are put into words on the thread, not by the caller.

@@ -18,12 +18,22 @@ const RETRY_AFTER: Duration = Duration::from_secs(10);
 /// Most octets of health log that wait; a storm beyond that is only counted.
 const LOG_WAITING_MAX: usize = 1 << 20;
 
-/// The published roles, as long as they wait.
-enum Roles {
-    /// Not put into words yet.
-    Later(Box<dyn FnOnce() -> Vec<u8> + Send>),
-    /// In words: a try to write them failed.
-    Words(Vec<u8>),
+/// What waits to be written: put together here, where nobody waits for it.
+enum Soon<T> {
+    /// Not put together yet.
+    Later(Box<dyn FnOnce() -> T + Send>),
+    /// Put together: a try to write it failed.
+    Made(T),
+}
+
+impl<T> Soon<T> {
+    /// Puts it together.
+    fn make(self) -> T {
+        match self {
+            Soon::Later(make) => make(),
+            Soon::Made(made) => made,
+        }
+    }
 }
 
 /// Files under the paths they were read from.
@@ -33,9 +43,9 @@ type Files = Vec<(PathBuf, Vec<u8>)>;
 #[derive(Default)]
 struct Work {
     /// The verdicts.
-    health: Option<Saved>,
-    /// The roles.
-    roles: Option<Roles>,
+    health: Option<Soon<Saved>>,
+    /// The roles in words.
+    roles: Option<Soon<Vec<u8>>>,
     /// An accepted config: its files and the hash over them.
     last_good: Option<(Files, String)>,
     /// Lines of the health log.
@@ -105,14 +115,14 @@ impl Desk {
     }
 
     /// See [`super::Appender::save_health`].
-    pub fn save_health(&self, saved: Saved) {
-        self.work().health = Some(saved);
+    pub fn save_health(&self, make: Box<dyn FnOnce() -> Saved + Send>) {
+        self.work().health = Some(Soon::Later(make));
         self.bell.notify_one();
     }
 
     /// See [`super::Appender::save_roles`].
     pub fn save_roles(&self, words: Box<dyn FnOnce() -> Vec<u8> + Send>) {
-        self.work().roles = Some(Roles::Later(words));
+        self.work().roles = Some(Soon::Later(words));
         self.bell.notify_one();
     }
 
@@ -204,17 +214,15 @@ impl Desk {
             outcome = outcome.and(done);
         }
         if let Some(roles) = work.roles.take() {
-            let words = match roles {
-                Roles::Later(words) => words(),
-                Roles::Words(words) => words,
-            };
+            let words = roles.make();
             let done = copies::write_roles(&self.data_dir, &words);
-            left.roles = done.is_err().then_some(Roles::Words(words));
+            left.roles = done.is_err().then_some(Soon::Made(words));
             outcome = outcome.and(done);
         }
         if let Some(saved) = work.health.take() {
+            let saved = saved.make();
             let done = copies::write_health(&self.data_dir, &saved);
-            left.health = done.is_err().then_some(saved);
+            left.health = done.is_err().then_some(Soon::Made(saved));
             outcome = outcome.and(done);
         }
         if !work.log.is_empty() {
