@@ -48,7 +48,7 @@
 //! - What can be computed when something changes is computed then. A change to one name recompiles that name; aliases onto
 //!   it are joined when they are asked for, so they follow at once. Snapshots share their structure.
 //! - Roles are a fold over the ledger. The writer does check → append (durable) → apply → publish → acknowledge. A failed
-//!   append changes nothing. What an entry changes is decided and compiled before it is durable, and answered only after.
+//!   append changes nothing. What an entry changes is decided and compiled while the disk is at work, and answered only after.
 //! - Role, marks and health are separate inputs. They meet in `steering::decide` and are never written over one another.
 //! - One home for each outside crate: the HTTP framework only in `api`, clap only in `cli`, hickory only in `probe`.
 //!

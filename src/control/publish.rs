@@ -4,8 +4,8 @@
 //! both maps share their structure with the snapshot before: a publish does not grow with the number of names.
 //! Order: first the answers (what resolvers get), then the view (what operators see), then the metrics.
 //!
-//! What an append will change is decided and compiled before the disk gets it ([`Publisher::prepare`]): once it is durable only
-//! a pointer is left to store, for one name and for a hundred thousand alike. Should anything else have changed meanwhile, what
+//! What an append will change is decided and compiled while the disk is at work ([`Publisher::prepare`]): once it is durable only
+//! a pointer is left to store, and of a hundred thousand names whatever the disk was quicker than. Should anything else have changed meanwhile, what
 //! was prepared is thrown away and the names are decided anew.
 
 use super::alerts::Alerts;
@@ -207,13 +207,13 @@ impl Publisher {
     }
 
     /// Shows readers the latest evidence between two publishes: ages and last outcomes change although no verdict does.
-    /// The lanes and the generation stay, and the cost is the same for any number of names.
-    pub fn show_health(&self, health: &Book) {
+    /// The lanes and the generation stay, and the cost is the same for any number of names. Gives what was shown before.
+    pub fn show_health(&self, health: &Book) -> Arc<Published> {
         let present = Published::clone(&self.view.load());
-        self.view.store(Arc::new(Published {
+        self.view.swap(Arc::new(Published {
             health: health.clone(),
             ..present
-        }));
+        }))
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! commands ─▶ waiting ─┐ handle (gates) on a tentative state, all that waits at once
-//! reloads  ─▶          ├─▶ drafts ─▶ decide, compile ─▶ append (I/O thread, durable) ─▶ apply ─▶ publish ─▶ acknowledge
+//! reloads  ─▶          ├─▶ drafts ─▶ append (I/O thread, durable), meanwhile decide, compile ─▶ apply ─▶ publish ─▶ acknowledge ─▶ alerts
 //! policies ────────────┘
 //! outcomes ─▶ health ─▶ decide ─▶ publish                                     (goes on while an append is under way)
 //! ```
@@ -307,7 +307,9 @@ impl Writer {
         }
         if self.health_unseen && now.mono.since(self.health_shown_at) >= SHOW_EVERY {
             (self.health_unseen, self.health_shown_at) = (false, now.mono);
-            self.publisher.show_health(&self.health);
+            let shown = self.publisher.show_health(&self.health);
+            // What thousands of outcomes have replaced goes with it, which takes its time.
+            tokio::task::spawn_blocking(move || drop(shown));
         }
         self.node_alert(AlertKind::ProberLate, self.health.is_late(now));
     }

@@ -9,8 +9,8 @@
 
 use super::state::{NameState, State};
 use crate::model::{
-    Confirmed, Evidence, Failover, Gate, GateWord, HealthSource, Mono, MoveKind, Now, Observed, RegionEvidence, RegionHealth, RegionId,
-    RegionStatus, Seq, SteeredName, show_duration,
+    Confirmed, Evidence, Failover, Gate, GateWord, HealthSource, Mono, MoveKind, Now, Observed, ProbeSpec, RegionEvidence, RegionHealth,
+    RegionId, RegionStatus, Seq, SteeredName, show_duration,
 };
 use std::time::Duration;
 
@@ -116,7 +116,9 @@ pub fn is_role_known(steered: &SteeredName, health: &dyn HealthSource) -> bool {
         let status = health.region(&steered.app.id, region);
         status.is_some_and(|status| status.observed != Observed::None)
     };
-    steered.app.has_role_probe() || steered.order.iter().any(says)
+    // Nothing else can say it: most names need no look at their regions.
+    let may_be_said = || steered.app.probes.iter().any(ProbeSpec::is_hearsay);
+    steered.app.has_role_probe() || (may_be_said() && steered.order.iter().any(says))
 }
 
 /// When the cooldown after the last move of a name is over; none: it never moved.

@@ -90,7 +90,11 @@ fn what_is_asked_in_any_case_is_recorded_in_lower_case_with_the_reason_trimmed()
 /// A feed may say the role without being asked for it; who says that it is passive is not moved to.
 #[test]
 fn a_role_that_is_said_unasked_closes_the_gate() {
-    let app = app("shop", &["iad", "fra"]);
+    let mut app = app("shop", &["iad", "fra"]);
+    app.probes = vec![ProbeSpec::new(ProbeKind::Feed(FeedProbe {
+        source: FeedSource::Posted("shop".to_owned()),
+        max_age: std::time::Duration::from_secs(60),
+    }))];
     let (fleet, mut health) = (fleet(vec![app.clone()]), Health::default());
     health.set(&app, "fra", RegionHealth::Healthy, start());
     assert!(handle(&state(&fleet), &fleet, &health, start(), &request("a", "fra")).is_ok());
