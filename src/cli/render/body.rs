@@ -73,7 +73,14 @@ pub(super) fn movement(change: &Value) -> String {
 fn overridden(body: &Value) -> String {
     match list(body, "overridden") {
         [] => String::new(),
-        gates => format!(", overriding {}", super::join(gates, ", ")),
+        gates => {
+            // Without a list of its own it is all that moved.
+            let of = match list(body, "forced").len() {
+                0 => String::new(),
+                names => format!(" for {names} of them"),
+            };
+            format!(", overriding {}{of}", super::join(gates, ", "))
+        }
     }
 }
 

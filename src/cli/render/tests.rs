@@ -265,6 +265,13 @@ fn every_kind_of_entry_is_a_sentence() {
     for (body, expected) in cases {
         assert_eq!(sentence(&serde_json::to_value(&body).unwrap()), expected);
     }
+    let mut evacuated = json!({ "kind": "evacuated", "region": "iad", "moves": [{}, {}, {}], "overridden": ["target-healthy"] });
+    assert_eq!(sentence(&evacuated), "iad evacuated, 3 names moved, overriding target-healthy");
+    evacuated["forced"] = json!(["a.example.", "b.example."]);
+    assert_eq!(
+        sentence(&evacuated),
+        "iad evacuated, 3 names moved, overriding target-healthy for 2 of them"
+    );
     assert_eq!(
         sentence(&json!({ "kind": "from-the-future", "x": 1 })),
         r#"{"kind":"from-the-future","x":1}"#
