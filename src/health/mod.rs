@@ -325,10 +325,8 @@ impl Book {
     pub fn wake(&mut self, slept: Duration, now: Now) -> Vec<Change> {
         let mut changes = Vec::new();
         self.woke_at = Some(now.mono);
-        let ids: Vec<AppId> = self.apps.keys().cloned().collect();
         let poll = Arc::make_mut(&mut self.poll);
-        for id in &ids {
-            let Some(book) = self.apps.get_mut(id) else { continue };
+        for book in self.apps.values_mut() {
             let AppBook { app, regions } = Arc::make_mut(book);
             for (id, region) in regions {
                 for voice in Arc::make_mut(region).wake(app, id, slept, now.mono, &mut changes) {

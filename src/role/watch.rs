@@ -171,7 +171,7 @@ impl Watch {
     pub fn start_anew<'n>(&mut self, names: impl Iterator<Item = &'n Name>) {
         for name in names {
             if let Some(slot) = self.slots.get_mut(name) {
-                slot.holds = None;
+                Arc::make_mut(slot).holds = None;
             }
             self.touched.insert(name.clone());
         }

@@ -206,7 +206,7 @@ proptest! {
             renamed.ttl = 31;
             prop_assert_eq!(renewed.reconfigure(&fleet(renamed), bench.now), vec![]);
             prop_assert_eq!(renewed.region(&AppId::new("shop"), &RegionId::new("iad")).unwrap(), bench.iad());
-            let unconfirmed = bench.book.apps[&AppId::new("shop")].regions[0].1.cells().any(|cell| cell.unconfirmed.is_some());
+            let unconfirmed = bench.book.apps.get(&AppId::new("shop")).unwrap().regions[0].1.cells().any(|cell| cell.unconfirmed.is_some());
             prop_assert!(unconfirmed || bench.iad().unconfirmed.is_none());
         }
         bench.after(30);

@@ -37,7 +37,7 @@ impl Pool {
     /// A second later, an outcome of each probe at an address.
     fn run(&mut self, number: u8, message: Option<&str>) {
         self.bench.after(1);
-        for probe in 0..self.bench.book.apps[&AppId::new("shop")].app.probes.len() {
+        for probe in 0..self.bench.book.apps.get(&AppId::new("shop")).unwrap().app.probes.len() {
             let mut run = outcome("192.0.2.1", probe, self.bench.now.mono, message);
             (run.target.endpoint, run.target.address) = (Endpoint::Host(Name::parse(HOST).unwrap()), Pool::address(number));
             self.bench.book.observe(&run, self.bench.now);
