@@ -31,6 +31,7 @@
 //! | T3 shell | [`telemetry`] | metrics registry, logs, the clock |
 //! | T3 shell | [`holder`] | who holds a port, for the message of whoever wanted it |
 //! | T3 shell | [`precedence`] | who goes first where threads share a core: the answers |
+//! | T3 shell | [`seldom`] | what the log says once a minute at most |
 //! | T3 shell | [`tls`] | a certificate with its key from files: the server's own, which follows them; those that probes show |
 //! | T3 shell | [`control`] | the only writer: takes every event in order, appends, decides, compiles, publishes |
 //! | T3 shell | [`api`] | HTTP API over TCP, TLS and a Unix socket; server-sent events; `/metrics` |
@@ -86,6 +87,7 @@ pub mod node;
 pub mod precedence;
 pub mod probe;
 pub mod role;
+pub mod seldom;
 pub mod steering;
 pub mod store;
 pub mod telemetry;

@@ -15,13 +15,14 @@ const EDGES: &[(&str, &[&str])] = &[
     ("config", &["model", "zone"]),
     ("steering", &["model", "role"]),
     ("answer", &["model", "zone"]),
-    ("dns", &["model", "answer", "tls", "holder", "precedence"]),
+    ("dns", &["model", "answer", "tls", "holder", "precedence", "seldom"]),
     ("probe", &["model", "tls", "precedence"]),
     ("store", &["model", "ledger", "health"]),
     ("telemetry", &["model"]),
     ("tls", &[]),
     ("holder", &[]),
     ("precedence", &[]),
+    ("seldom", &[]),
     (
         "control",
         &[
@@ -43,7 +44,7 @@ const EDGES: &[(&str, &[&str])] = &[
         "api",
         &[
             // `probe` for what is run by hand: it counts for nothing, so the writer is not asked.
-            "model", "health", "role", "ledger", "config", "steering", "answer", "probe", "store", "tls", "holder", "control",
+            "model", "health", "role", "ledger", "config", "steering", "answer", "probe", "store", "tls", "holder", "seldom", "control",
         ],
     ),
     (

@@ -9,6 +9,7 @@ use super::caller::Peer;
 use super::clients::Clients;
 use super::patience::Patient;
 use super::socket;
+use crate::seldom::Seldom;
 use axum::Router;
 use axum::body::Body;
 use hyper::body::Incoming;
@@ -56,8 +57,9 @@ pub(super) struct Connections {
     stopping: watch::Receiver<bool>,
     places: Arc<Semaphore>,
     tasks: JoinSet<()>,
-    /// Whether the last connection was turned away, so that a flood is told once.
-    full: bool,
+    /// That none can be taken, and that there are as many as may be.
+    unable: Seldom,
+    full: Seldom,
 }
 
 impl Connections {
@@ -68,18 +70,19 @@ impl Connections {
             stopping,
             places: Arc::new(Semaphore::new(most)),
             tasks: JoinSet::new(),
-            full: false,
+            unable: Seldom::default(),
+            full: Seldom::default(),
         }
     }
 
     /// Accepts TCP connections until the stop.
     pub async fn accept_tcp(mut self, listener: TcpListener, tls: Option<TlsAcceptor>) {
         let clients = Clients::default();
-        let mut crowded = None;
+        let crowded = Seldom::default();
         while let Some((stream, peer)) = self.next(|| listener.accept()).await {
-            // Dropped, and so closed; a client that goes on trying is told of once.
+            // Dropped, and so closed.
             let Some(place) = clients.admit(peer.ip()) else {
-                if crowded.replace(peer.ip()) != Some(peer.ip()) {
+                if crowded.is_due() {
                     tracing::warn!(client = %peer.ip(), "a client has as many connections to the API as it may; further ones are closed");
                 }
                 continue;
@@ -113,7 +116,9 @@ impl Connections {
                 accepted = accept() => match accepted {
                     Ok(stream) => return Some(stream),
                     Err(error) => {
-                        tracing::warn!(%error, "the API cannot take a connection");
+                        if self.unable.is_due() {
+                            tracing::warn!(%error, "the API cannot take a connection; trying on");
+                        }
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 },
@@ -125,16 +130,14 @@ impl Connections {
     fn spawn(&mut self, connection: impl Future<Output = ()> + Send + 'static) {
         match self.places.clone().try_acquire_owned() {
             Ok(place) => {
-                self.full = false;
                 self.tasks.spawn(async move {
                     let _place = place;
                     connection.await;
                 });
             }
             // Dropped, and so closed.
-            Err(_) if self.full => {}
+            Err(_) if !self.full.is_due() => {}
             Err(_) => {
-                self.full = true;
                 tracing::warn!("the API has as many connections as it takes; further ones are closed");
             }
         }

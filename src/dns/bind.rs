@@ -7,6 +7,7 @@ use super::{Running, lane};
 use crate::answer::{Snapshot, Transport};
 use crate::holder;
 use crate::model::EncryptedListen;
+use crate::seldom::Seldom;
 use crate::tls::Certificates;
 use arc_swap::ArcSwap;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -180,12 +181,15 @@ impl Bound {
             tcp.push(place.tcp);
         }
         let room = Room::new(connections_max(TCP_CONNECTIONS_MAX));
+        let complaint = Seldom::default();
         for listeners in by_lane(tcp) {
             running.start_stream_lane(stream::Parts {
                 listeners,
                 transport: Transport::Tcp,
                 tls: None,
                 room: room.clone(),
+                held_max: stream::HELD_OCTETS_MAX,
+                complaint: complaint.clone(),
                 source: source.clone(),
                 stats: stats.lane(Transport::Tcp),
                 is_stopping: running.is_stopping.clone(),

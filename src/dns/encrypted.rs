@@ -13,6 +13,7 @@ use super::stream::{self, Room};
 use super::{Running, Runtime};
 use crate::answer::{Snapshot, Transport};
 use crate::model::EncryptedListen;
+use crate::seldom::Seldom;
 use crate::tls::Certificates;
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
@@ -94,6 +95,7 @@ impl Encrypted {
     fn start_tls(&mut self, running: &mut Running, source: &Arc<ArcSwap<Snapshot>>, stats: &Stats) -> Result<(), BindError> {
         let config = Arc::new(self.server_config(&[b"dot"]).map_err(BindError::Start)?);
         let room = Room::new(connections_max(TLS_CONNECTIONS_MAX));
+        let complaint = Seldom::default();
         let listeners = bind::by_lane(std::mem::take(&mut self.tls).into_iter().map(|(_, sockets)| sockets));
         for listeners in listeners {
             running.start_stream_lane(stream::Parts {
@@ -101,6 +103,8 @@ impl Encrypted {
                 transport: Transport::Tls,
                 tls: Some(config.clone()),
                 room: room.clone(),
+                held_max: stream::HELD_OCTETS_MAX,
+                complaint: complaint.clone(),
                 source: source.clone(),
                 stats: stats.lane(Transport::Tls),
                 is_stopping: running.is_stopping.clone(),

@@ -17,7 +17,6 @@ use super::desk::{Desk, Pen, READ_OCTETS, frame};
 use super::pipe::{Got, Pipe};
 use super::room::Seat;
 use crate::answer::{DropReason, Outcome};
-use crate::dns::stats::Counted;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -54,7 +53,7 @@ pub(super) struct Connection {
     output: Vec<u8>,
     /// How many of them it has.
     sent: usize,
-    /// Octets kept here, as the lane counts them.
+    /// Octets kept for it, as the lane counts them.
     held: usize,
     /// Whether the client was found not to take its answers.
     is_blocked: bool,
@@ -75,8 +74,6 @@ pub(super) enum Turn {
     Wait,
     /// It is over.
     Close,
-    /// It is closed for a reason that is counted.
-    Cut(Counted),
 }
 
 impl Connection {
@@ -136,13 +133,15 @@ impl Connection {
         let turn = self.step(desk).unwrap_or(Turn::Close);
         // Whatever a turn came to: its answers are nobody else's.
         desk.pen.clear();
-        let held = self.input.len() + self.output.len();
+        let held = self.input.capacity() + self.output.capacity() + self.pipe.held();
         desk.held = (desk.held + held).saturating_sub(self.held);
         self.held = held;
-        match turn {
-            Turn::Again | Turn::Wait if desk.is_overfull() && held > 0 => Turn::Cut(Counted::TcpMemory),
-            turn => turn,
-        }
+        turn
+    }
+
+    /// Octets that are kept for it: queries not whole or not answered, answers not taken, what lies in the TLS session.
+    pub(super) fn held(&self) -> usize {
+        self.held
     }
 
     /// Takes leave: what it kept is no longer counted.

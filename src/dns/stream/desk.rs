@@ -15,8 +15,8 @@ pub(super) const READ_OCTETS: usize = 16 * 1024;
 pub(super) const KEPT_OCTETS_MAX: usize = 2 + QUERY_OCTETS_MAX + READ_OCTETS;
 /// Octets of answers after which they are sent, even if more queries are at hand.
 const WRITE_OCTETS: usize = 64 * 1024;
-/// Octets that all connections of a lane may keep back together: answers not taken, queries not whole.
-const HELD_OCTETS_MAX: usize = 64 << 20;
+/// Octets that all connections of a lane may keep back together: answers not taken, queries not whole, what lies in TLS sessions.
+pub(in crate::dns) const HELD_OCTETS_MAX: usize = 64 << 20;
 /// How long a client may be silent between queries, and when places run short; a resolver finds out by RFC 7828.
 const IDLE_TIMES: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(2));
 
@@ -33,6 +33,8 @@ pub(super) struct Desk {
     pub(super) idle_time: Duration,
     /// Octets that the connections keep back together.
     pub(super) held: usize,
+    /// How many they may.
+    held_max: usize,
 }
 
 /// The answers of a turn, and whom they are counted by.
@@ -53,8 +55,8 @@ pub(super) struct Pen {
 }
 
 impl Desk {
-    /// An empty desk.
-    pub(super) fn new(source: Arc<ArcSwap<Snapshot>>, stats: Arc<LaneStats>, transport: Transport) -> Desk {
+    /// An empty desk, for connections that may keep back so many octets.
+    pub(super) fn new(source: Arc<ArcSwap<Snapshot>>, stats: Arc<LaneStats>, transport: Transport, held_max: usize) -> Desk {
         Desk {
             input: vec![0; KEPT_OCTETS_MAX + READ_OCTETS].into(),
             pen: Pen {
@@ -77,6 +79,7 @@ impl Desk {
             now: Instant::now(),
             idle_time: IDLE_TIMES.0,
             held: 0,
+            held_max,
         }
     }
 
@@ -91,7 +94,12 @@ impl Desk {
 
     /// Whether the connections keep back more than they may.
     pub(super) fn is_overfull(&self) -> bool {
-        self.held > HELD_OCTETS_MAX
+        self.held > self.held_max
+    }
+
+    /// Whether they keep back so little again that nobody needs to be ended for a while: looking for whom costs a walk over all.
+    pub(super) fn has_room(&self) -> bool {
+        self.held <= self.held_max / 8 * 7
     }
 }
 

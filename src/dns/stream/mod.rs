@@ -13,8 +13,9 @@
 //! in one write. Answers are made at once, so those to pipelined queries are in order, which RFC 7766 §6.2.1.1 allows and
 //! does not ask for.
 //!
-//! What a hostile client can do is bounded by [`room`] (places), [`connection`] (time), [`desk`] (memory); a flood of
-//! connections while descriptors run out pauses the accepting instead of spinning.
+//! What a hostile client can do is bounded by [`room`] (places), [`connection`] (time), [`desk`] (memory): where all together have the lane
+//! keep too much, those for whom it keeps most are ended. A flood of connections while descriptors run out pauses the accepting instead of
+//! spinning.
 //!
 //! Why TLS is spoken here and not by hickory-server, which has a DoT listener: that one takes any number of connections from
 //! anybody, spins when descriptors run out, and encodes every answer a second time; none of it can be changed from outside.
@@ -23,11 +24,15 @@ mod connection;
 mod desk;
 mod pipe;
 mod room;
+#[cfg(test)]
+mod tests;
 
+pub(in crate::dns) use desk::HELD_OCTETS_MAX;
 pub(in crate::dns) use room::{Full, Room, Seat};
 
 use super::stats::{Counted, LaneStats};
 use crate::answer::{Snapshot, Transport};
+use crate::seldom::Seldom;
 use arc_swap::ArcSwap;
 use connection::{Connection, Turn};
 use desk::Desk;
@@ -35,6 +40,7 @@ use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token, Waker};
 use pipe::Pipe;
 use rustls::{ServerConfig, ServerConnection};
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
@@ -69,6 +75,10 @@ pub(super) struct Parts {
     pub(super) tls: Option<Arc<ServerConfig>>,
     /// The places, which all lanes of a transport share.
     pub(super) room: Arc<Room>,
+    /// Octets that the connections of this lane may have it keep.
+    pub(super) held_max: usize,
+    /// That connections cannot be accepted, which the lanes say together.
+    pub(super) complaint: Seldom,
     /// Where the snapshot comes from.
     pub(super) source: Arc<ArcSwap<Snapshot>>,
     /// Counters of this lane.
@@ -111,8 +121,8 @@ pub(super) struct Lane {
     none_idle_until: Option<Instant>,
     /// When deadlines are looked at next.
     sweep_at: Instant,
-    /// Whether accepting failed already, so that a flood is told once.
-    has_failed: bool,
+    /// That connections cannot be accepted.
+    complaint: Seldom,
     /// Whether to stop.
     is_stopping: Arc<AtomicBool>,
 }
@@ -137,7 +147,7 @@ impl Lane {
                 is_ready: true,
             });
         }
-        let desk = Desk::new(parts.source, parts.stats, parts.transport);
+        let desk = Desk::new(parts.source, parts.stats, parts.transport, parts.held_max);
         let lane = Lane {
             poll,
             listeners,
@@ -150,7 +160,7 @@ impl Lane {
             queue: VecDeque::new(),
             paused_until: None,
             none_idle_until: None,
-            has_failed: false,
+            complaint: parts.complaint,
             is_stopping: parts.is_stopping,
         };
         Ok((lane, waker))
@@ -255,10 +265,27 @@ impl Lane {
             Turn::Again => self.enqueue(id),
             Turn::Wait => self.watch_for_writing(id),
             Turn::Close => self.close(id),
-            Turn::Cut(reason) => {
-                self.desk.pen.stats.dropped(reason);
-                self.close(id);
+        }
+        if self.desk.is_overfull() {
+            self.shed();
+        }
+    }
+
+    /// Ends those for whom most is kept, of two alike the one that was answered longer ago. Not whoever has just had a turn: a query in two
+    /// pieces is no abuse.
+    fn shed(&mut self) {
+        let kept = self.connections.iter().enumerate().filter_map(|(id, connection)| {
+            let connection = connection.as_ref()?;
+            Some((Reverse(connection.held()), connection.active, id))
+        });
+        let mut kept: Vec<(Reverse<usize>, Instant, usize)> = kept.collect();
+        kept.sort_unstable();
+        for (_, _, id) in kept {
+            if self.desk.has_room() {
+                break;
             }
+            self.desk.pen.stats.dropped(Counted::TcpMemory);
+            self.close(id);
         }
     }
 
@@ -325,7 +352,6 @@ impl Lane {
                 };
                 match listener.socket.accept() {
                     Ok((stream, peer)) => {
-                        self.has_failed = false;
                         let local = listener.local.or_else(|| Some(stream.local_addr().ok()?.ip()));
                         self.welcome(stream, peer, local);
                     }
@@ -354,10 +380,7 @@ impl Lane {
         let mut connection = Box::new(Connection::new(Pipe::new(stream, tls), peer, local, seat, self.desk.now));
         // The query has often come with the connection: what is done now needs no event.
         let turn = connection.turn(&mut self.desk);
-        if let Turn::Cut(reason) = turn {
-            self.desk.pen.stats.dropped(reason);
-        }
-        if matches!(turn, Turn::Close | Turn::Cut(_)) {
+        if turn == Turn::Close {
             return connection.close(&mut self.desk);
         }
         let id = self.free.pop().unwrap_or(self.connections.len());
@@ -388,7 +411,7 @@ impl Lane {
         self.make_room();
         self.paused_until = Some(self.desk.now + PAUSE);
         self.desk.pen.stats.dropped(Counted::TcpFull);
-        if !std::mem::replace(&mut self.has_failed, true) {
+        if self.complaint.is_due() {
             tracing::warn!(%error, "connections cannot be accepted; trying on");
         }
     }
