@@ -9,7 +9,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::{Duration, Instant};
-use support::secure::Secure;
+use support::secure::{Secure, base64url, query_zero};
 use support::{PATIENCE, resident, try_ask, wait_for};
 
 /// A runtime for clients of HTTP/2.
@@ -136,9 +136,9 @@ fn an_answer_that_is_not_taken_ends_its_connection() {
     let secure = Secure::new();
     let _server = secure.site.serve();
     let uri = format!("https://localhost:{}{}", secure.https.port(), secure.path());
-    let took = runtime().block_on(async {
+    let untaken = async |window: u32| {
         let mut no_window = h2::client::Builder::new();
-        no_window.initial_window_size(0);
+        no_window.initial_window_size(window);
         let mut client = secure.http2(no_window).await;
         let request = http::Request::get(&uri).body(()).unwrap();
         let (untaken, _) = client.send_request(request, true).unwrap();
@@ -159,6 +159,63 @@ fn an_answer_that_is_not_taken_ends_its_connection() {
         }
         drop(untaken);
         begin.elapsed()
+    };
+    // A window of one octet is no better than none.
+    let took = runtime().block_on(async { tokio::join!(untaken(0), untaken(1)) });
+    for took in [took.0, took.1] {
+        assert!(took > Duration::from_secs(5) && took < Duration::from_secs(20), "{took:?}");
+    }
+}
+
+/// Of the answers that a client does not take only some are made: there is room for four of the longest.
+#[test]
+fn answers_that_are_not_taken_are_bounded_in_octets() {
+    let secure = Secure::new();
+    secure.write_big();
+    let _server = secure.site.serve();
+    let path = base64url(&query_zero("big.example.net.", RecordType::TXT));
+    let uri = format!("https://localhost:{}/dns-query?dns={path}", secure.https.port());
+    let made = runtime().block_on(async {
+        let mut no_window = h2::client::Builder::new();
+        no_window.initial_window_size(0);
+        let mut client = secure.http2(no_window).await;
+        let mut responses = tokio::task::JoinSet::new();
+        for _ in 0..99 {
+            client = client.ready().await.unwrap();
+            let request = http::Request::get(&uri).body(()).unwrap();
+            responses.spawn(client.send_request(request, true).unwrap().0);
+        }
+        // The heads of those that are made come at once, the others' end with the connection.
+        let (mut made, mut kept) = (0, Vec::new());
+        while let Some(response) = responses.join_next().await {
+            if let Ok(response) = response.unwrap() {
+                made += 1;
+                kept.push(response);
+            }
+        }
+        made
     });
-    assert!(took > Duration::from_secs(5) && took < Duration::from_secs(20), "{took:?}");
+    assert!(
+        (1..=12).contains(&made),
+        "{made} answers of 60,000 octets were made for a client that takes none"
+    );
+}
+
+/// A stop waits for nobody who is still shaking hands.
+#[test]
+fn stalled_handshakes_do_not_delay_a_stop() {
+    let secure = Secure::new();
+    let server = secure.site.serve();
+    let mut stalled: Vec<TcpStream> = [secure.https, secure.tls]
+        .map(|address| TcpStream::connect(address).unwrap())
+        .into();
+    for stream in &mut stalled {
+        stream.write_all(&[0x16, 3, 1, 2, 0, 1]).unwrap();
+    }
+    // So that the stalled ones are accepted.
+    assert!(secure.is_answered());
+    let begin = Instant::now();
+    server.signal(nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(server.wait_end(), Some(0));
+    assert!(begin.elapsed() < Duration::from_millis(2_500), "{:?}", begin.elapsed());
 }

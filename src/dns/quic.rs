@@ -1,9 +1,11 @@
 //! DNS over QUIC (RFC 9250): a connection a client, a stream a query.
 //!
 //! Bounded: connections in all, by client and by neighbourhood; time of a handshake, of a query's arrival, of an answer's
-//! departure and between queries; streams a connection; octets in flight. When places run short, or many of one network's are
+//! departure and between answers; streams a connection; octets of answers and of half queries that are kept, for one connection and for all (`sitting`). When places run short, or many of one network's are
 //! taken, a client has to prove its address first (RFC 9000 §8.1.2), so that forged packets take none; when there are none
-//! left, whoever has been silent longest makes room (`sitting`).
+//! left, whoever has been silent longest makes room (`sitting`). A stream that brings no query keeps no place.
+//!
+//! At a stop queries that have arrived are answered and the answers acknowledged, within [`STOP_TIME_MAX`]; nothing else is waited for.
 //!
 //! Why this is built on quinn and not on hickory-server's DoQ listener, which is built on quinn too: that one waits for each
 //! handshake to end before it looks at the next client, five seconds for one packet that nobody follows up, so that a packet
@@ -14,11 +16,15 @@
 
 use super::clerk::Clerk;
 use super::lane::QUERY_OCTETS_MAX;
-use super::sitting::{Place, Sitter, Sitting};
+use super::sitting::{Kept, Place, Share, Sitting};
 use super::stats::Counted;
 use crate::answer::DropReason;
+use bytes::Bytes;
+use futures_util::FutureExt;
 use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{Connection, Endpoint, EndpointConfig, IdleTimeout, Incoming, RecvStream, SendStream, ServerConfig, TransportConfig, VarInt};
+use quinn::{
+    Connection, Endpoint, EndpointConfig, IdleTimeout, Incoming, ReadError, RecvStream, SendStream, ServerConfig, TransportConfig, VarInt,
+};
 use std::io;
 use std::net::{IpAddr, UdpSocket};
 use std::sync::Arc;
@@ -27,22 +33,27 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// Longest time for a handshake, a query's arrival, an answer's departure.
+/// Longest time for a handshake, a query's arrival, an answer's departure; also beyond the idle time for a query that came just before.
 const STEP_TIME_MAX: Duration = Duration::from_secs(5);
-/// How long a connection may go without a query.
+/// How long a connection may go without an answer.
 const IDLE_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long a stop waits for clients that are still taking their answers.
+const STOP_TIME_MAX: Duration = Duration::from_secs(1);
+/// How long it waits for the packets that say good-bye. Their clients may be gone, which nobody tells.
+const GOOD_BYE: Duration = Duration::from_millis(200);
 /// Queries of one connection that are worked on at once.
 const STREAMS_MAX: u32 = 100;
 /// Octets of one stream, and of all streams of a connection, that a client may send ahead.
 const RECEIVE_WINDOWS: (u32, u32) = (8 * 1024, 64 * 1024);
-/// Octets of answers that are kept for a connection.
+/// Octets of answers that are sent ahead of a client's acknowledgements; what waits for that is counted by `sitting`.
 const SEND_WINDOW: u64 = 256 * 1024;
 /// Clients that may wait for their handshake to be looked at, and octets kept for one of them and for all.
 const INCOMING_MAX: (usize, u64, u64) = (1024, 16 * 1024, 4 << 20);
 
-/// DOQ_NO_ERROR and DOQ_PROTOCOL_ERROR (RFC 9250 §4.3).
+/// DOQ_NO_ERROR, DOQ_PROTOCOL_ERROR and DOQ_EXCESSIVE_LOAD (RFC 9250 §4.3).
 const NO_ERROR: VarInt = VarInt::from_u32(0);
 const PROTOCOL_ERROR: VarInt = VarInt::from_u32(2);
+const EXCESSIVE_LOAD: VarInt = VarInt::from_u32(4);
 
 /// How QUIC is spoken.
 ///
@@ -89,9 +100,11 @@ pub(super) fn start(socket: UdpSocket, config: ServerConfig, quic: Arc<Quic>, st
 
 /// Takes connections. Each shakes hands in a task of its own, so that none waits for another.
 async fn accept(endpoint: Endpoint, quic: Arc<Quic>, mut stopping: watch::Receiver<bool>) {
+    let mut connections = JoinSet::new();
     loop {
         let incoming = tokio::select! {
             _ = stopping.wait_for(|stop| *stop) => break,
+            Some(_) = connections.join_next() => continue,
             incoming = endpoint.accept() => incoming,
         };
         let Some(incoming) = incoming else { break };
@@ -102,85 +115,184 @@ async fn accept(endpoint: Endpoint, quic: Arc<Quic>, mut stopping: watch::Receiv
             continue;
         }
         match quic.sitting.take(client) {
-            Ok(place) => drop(tokio::spawn(sit(incoming, place, quic.clone()))),
+            Ok(place) => drop(connections.spawn(sit(incoming, place, quic.clone(), stopping.clone()))),
             Err(_) => {
                 quic.clerk.stats.dropped(Counted::TcpFull);
                 incoming.refuse();
             }
         }
     }
+    endpoint.set_server_config(None);
+    while connections.join_next().await.is_some() {}
     endpoint.close(NO_ERROR, b"");
-    endpoint.wait_idle().await;
+    let _ = timeout(GOOD_BYE, endpoint.wait_idle()).await;
 }
 
-/// Serves a connection until it ends or its place is given to another; the place is given back when it ends.
-async fn sit(incoming: Incoming, place: Place, quic: Arc<Quic>) {
+/// Serves a connection until it ends or its place is taken from it; the place is given back when it ends.
+async fn sit(incoming: Incoming, place: Place, quic: Arc<Quic>, stopping: watch::Receiver<bool>) {
     tokio::select! {
-        () = place.is_to_leave() => quic.clerk.stats.dropped(Counted::TcpFull),
-        () = serve(incoming, place.sitter(), quic.clone()) => {}
+        why = place.is_to_leave() => quic.clerk.stats.dropped(why),
+        () = serve(incoming, place.share(), quic.clone(), stopping) => {}
     }
 }
 
 /// Serves a connection.
-async fn serve(incoming: Incoming, sitter: Arc<Sitter>, quic: Arc<Quic>) {
+async fn serve(incoming: Incoming, share: Share, quic: Arc<Quic>, mut stopping: watch::Receiver<bool>) {
     let Ok(connecting) = incoming.accept() else { return };
-    let connection = match timeout(STEP_TIME_MAX, connecting).await {
-        Ok(Ok(connection)) => connection,
-        Ok(Err(_)) => return,
-        Err(_) => return quic.clerk.stats.dropped(Counted::TcpTimeout),
+    let connection = tokio::select! {
+        // Nobody was promised an answer yet.
+        _ = stopping.wait_for(|stop| *stop) => return,
+        shaken = timeout(STEP_TIME_MAX, connecting) => match shaken {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(_)) => return,
+            Err(_) => return quic.clerk.stats.dropped(Counted::TcpTimeout),
+        },
     };
-    let local = connection.local_ip();
+    let guest = Arc::new(Guest {
+        local: connection.local_ip(),
+        connection: connection.clone(),
+        share: share.clone(),
+        quic,
+        stopping: stopping.clone(),
+    });
     let mut queries = JoinSet::new();
     loop {
+        let patience = if queries.is_empty() {
+            IDLE_TIME_MAX
+        } else {
+            IDLE_TIME_MAX + STEP_TIME_MAX
+        };
+        let patience = patience.saturating_sub(share.silence());
+        if patience.is_zero() {
+            if !queries.is_empty() {
+                guest.quic.clerk.stats.dropped(Counted::TcpTimeout);
+            }
+            return connection.close(NO_ERROR, b"");
+        }
         tokio::select! {
+            _ = stopping.wait_for(|stop| *stop) => break,
             Some(_) = queries.join_next() => {}
-            stream = timeout(IDLE_TIME_MAX, connection.accept_bi()) => match stream {
-                Ok(Ok((send, receive))) => {
-                    sitter.note();
-                    let (quic, connection) = (quic.clone(), connection.clone());
-                    queries.spawn(async move {
-                        let exchanged = timeout(STEP_TIME_MAX * 2, exchange(send, receive, &quic, &connection, local));
-                        if exchanged.await.is_err() {
-                            quic.clerk.stats.dropped(Counted::TcpTimeout);
-                        }
-                    });
-                }
+            stream = timeout(patience, connection.accept_bi()) => match stream {
+                Ok(Ok((send, receive))) => drop(queries.spawn(exchange(send, receive, guest.clone()))),
                 Ok(Err(_)) => return,
-                Err(_) if queries.is_empty() => return connection.close(NO_ERROR, b""),
                 Err(_) => {}
             },
         }
     }
+    while let Some(Ok((send, receive))) = connection.accept_bi().now_or_never() {
+        queries.spawn(exchange(send, receive, guest.clone()));
+    }
+    let _ = timeout(STOP_TIME_MAX, async { while queries.join_next().await.is_some() {} }).await;
+    connection.close(NO_ERROR, b"");
+}
+
+/// What is known of a connection while it lasts.
+struct Guest {
+    connection: Connection,
+    /// Where it was connected to, if that is known.
+    local: Option<IpAddr>,
+    share: Share,
+    quic: Arc<Quic>,
+    stopping: watch::Receiver<bool>,
+}
+
+impl Guest {
+    /// Ends the connection of somebody who does not speak this protocol.
+    fn reproach(&self, why: &'static str) {
+        self.quic.clerk.stats.dropped(Counted::Forbidden);
+        self.connection.close(PROTOCOL_ERROR, why.as_bytes());
+    }
+
+    /// Gives a stream up: a stream that is merely left looks finished, which is an error of the other side's (RFC 9250 §4.3.3).
+    fn give_up(&self, send: &mut SendStream) {
+        self.quic.clerk.stats.dropped(Counted::TcpTimeout);
+        // Fails only where the stream is gone already.
+        let _ = send.reset(EXCESSIVE_LOAD);
+    }
 }
 
 /// One query and its answer. A stream that errs has gone, and there is nobody to tell.
-async fn exchange(mut send: SendStream, mut receive: RecvStream, quic: &Quic, connection: &Connection, local: Option<IpAddr>) {
-    let mut length = [0; 2];
-    if receive.read_exact(&mut length).await.is_err() {
-        return;
+async fn exchange(mut send: SendStream, mut receive: RecvStream, guest: Arc<Guest>) {
+    let mut stopping = guest.stopping.clone();
+    let query = tokio::select! {
+        biased;
+        query = timeout(STEP_TIME_MAX, read(&mut receive, &guest.share)) => query,
+        // It has not arrived, so it is not in hand.
+        _ = stopping.wait_for(|stop| *stop) => return drop(send.reset(NO_ERROR)),
+    };
+    let query = match query {
+        Ok(Ok(query)) => query,
+        Ok(Err(Unread::Gone)) => return drop(send.reset(NO_ERROR)),
+        Ok(Err(Unread::Wrong(why))) => return guest.reproach(why),
+        Err(_) => return guest.give_up(&mut send),
+    };
+    if timeout(STEP_TIME_MAX, answer(&query.octets, &mut send, &guest)).await.is_err() {
+        guest.give_up(&mut send);
     }
-    // As over TCP: no sound query is longer than what is looked at.
-    let length = usize::from(u16::from_be_bytes(length)).min(QUERY_OCTETS_MAX);
-    let mut query = vec![0; length];
-    if receive.read_exact(&mut query).await.is_err() {
-        return;
-    }
-    // RFC 9250 §4.2.1: the message ID is 0; whoever sends another does not speak this protocol.
-    if query.get(..2).is_some_and(|id| id != [0, 0]) {
-        quic.clerk.stats.dropped(Counted::Forbidden);
-        return connection.close(PROTOCOL_ERROR, b"the message ID must be 0");
-    }
-    match quic.clerk.answer(&query, connection.remote_address(), local) {
+}
+
+/// Answers a query and waits until the client has the answer: until then it counts against the client's share.
+async fn answer(query: &[u8], send: &mut SendStream, guest: &Guest) {
+    let peer = guest.connection.remote_address();
+    match guest.share.answer(|| guest.quic.clerk.answer(query, peer, guest.local)).await {
         Ok(answer) => {
             let length = (answer.len() as u16).to_be_bytes(); // at most 65,535
-            let chunks = &mut [bytes::Bytes::copy_from_slice(&length), answer];
+            let chunks = &mut [Bytes::copy_from_slice(&length), answer];
             if send.write_all_chunks(chunks).await.is_ok() {
                 let _ = send.finish();
-                // Until the client has it, the stream counts against its share.
                 let _ = send.stopped().await;
             }
         }
-        Err(DropReason::Forbidden) => connection.close(PROTOCOL_ERROR, b"edns-tcp-keepalive is not for QUIC"),
-        Err(_) => connection.close(PROTOCOL_ERROR, b"not a query"),
+        Err(DropReason::Forbidden) => guest.reproach("edns-tcp-keepalive is not for QUIC"),
+        Err(_) => guest.reproach("not a query"),
+    }
+}
+
+/// A query, on the account of its connection.
+struct Query {
+    octets: Vec<u8>,
+    _kept: Kept,
+}
+
+/// Why there is no query.
+enum Unread {
+    /// The client, or the connection, has gone.
+    Gone,
+    /// The stream does not carry one message and its end (RFC 9250 §4.2, §4.3.3).
+    Wrong(&'static str),
+}
+
+/// Reads a stream to its end (RFC 9250 §4.2: a server may wait for that): a length and so many octets, of which, as over TCP, no more is kept than
+/// any sound query has.
+async fn read(receive: &mut RecvStream, share: &Share) -> Result<Query, Unread> {
+    let (mut octets, mut kept, mut all) = (Vec::new(), share.keep(), 0);
+    while let Some(chunk) = receive.read_chunk(usize::MAX, true).await? {
+        all += chunk.bytes.len();
+        let room = (2 + QUERY_OCTETS_MAX).saturating_sub(octets.len());
+        octets.extend_from_slice(chunk.bytes.get(..room).unwrap_or(&chunk.bytes));
+        kept.set(octets.len());
+        if declared(&octets).is_some_and(|declared| all > declared) {
+            return Err(Unread::Wrong("more than one message in a stream"));
+        }
+    }
+    if declared(&octets) != Some(all) {
+        return Err(Unread::Wrong("the stream ended before its message"));
+    }
+    octets.drain(..2);
+    // RFC 9250 §4.2.1: the message ID is 0; whoever sends another does not speak this protocol.
+    if octets.get(..2).is_some_and(|id| id != [0, 0]) {
+        return Err(Unread::Wrong("the message ID must be 0"));
+    }
+    Ok(Query { octets, _kept: kept })
+}
+
+/// How many octets a stream with this beginning has, if that can be said yet.
+fn declared(octets: &[u8]) -> Option<usize> {
+    Some(2 + usize::from(u16::from_be_bytes(*octets.first_chunk()?)))
+}
+
+impl From<ReadError> for Unread {
+    fn from(_: ReadError) -> Unread {
+        Unread::Gone
     }
 }

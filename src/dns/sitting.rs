@@ -5,15 +5,22 @@
 //! handshake that nobody goes on with is silence too. So whoever sits down first cannot keep everybody else out.
 //!
 //! The place of who is to leave is free at once; its connection ends as soon as its task hears of it.
+//!
+//! What is kept for clients is counted here too: answers until the client has them, or the kernel takes them, and queries that are
+//! not whole. One connection has room for [`ANSWERS_OCTETS_MAX`] of answers; the next answer is not even made before there is room for it. Where all
+//! together keep more than [`KEPT_OCTETS_MAX`], those who keep most leave.
 
+use super::stats::Counted;
 use super::stream::{Full, Room, Seat};
+use crate::answer::STREAM_OCTETS_MAX;
+use bytes::Bytes;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 /// Who was active less long ago keeps the place.
 const IDLE_TIME_MIN: Duration = Duration::from_millis(500);
@@ -21,6 +28,10 @@ const IDLE_TIME_MIN: Duration = Duration::from_millis(500);
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
 /// Which part of all leaves at once.
 const GO_SHARE: usize = 64;
+/// Octets of answers that may be kept for one connection: four of the longest.
+const ANSWERS_OCTETS_MAX: usize = 256 * 1024;
+/// Octets that may be kept for all connections of a transport together.
+const KEPT_OCTETS_MAX: usize = 64 << 20;
 
 /// The places of one transport.
 #[derive(Debug)]
@@ -28,6 +39,9 @@ pub(super) struct Sitting {
     room: Arc<Room>,
     /// What times are counted from.
     begin: Instant,
+    /// Octets kept for everybody, and the most that there may be.
+    kept: AtomicUsize,
+    kept_max: usize,
     sitters: Mutex<Sitters>,
 }
 
@@ -44,10 +58,37 @@ struct Sitters {
 pub(super) struct Sitter {
     number: u64,
     begin: Instant,
-    /// When it last asked for something, or came: milliseconds.
+    /// When it was last answered, or came: milliseconds.
     last: AtomicU64,
+    /// Octets kept for it.
+    kept: AtomicUsize,
+    /// Room for its answers.
+    answers: Arc<Semaphore>,
     seat: Mutex<Option<Seat>>,
     leave: Notify,
+    /// Why it is to leave.
+    why: OnceLock<Counted>,
+}
+
+/// What the tasks of a connection have of its place: they say what was answered, and keep octets on its account.
+#[derive(Debug, Clone)]
+pub(super) struct Share {
+    sitting: Arc<Sitting>,
+    sitter: Arc<Sitter>,
+}
+
+/// Octets kept on the account of a connection, until this is dropped.
+#[derive(Debug)]
+pub(super) struct Kept {
+    share: Share,
+    octets: usize,
+}
+
+/// An answer on the account of a connection.
+struct KeptAnswer {
+    answer: Bytes,
+    _kept: Kept,
+    _room: Option<OwnedSemaphorePermit>,
 }
 
 /// A place that is taken, until it is dropped.
@@ -60,10 +101,17 @@ pub(super) struct Place {
 impl Sitting {
     /// The places of a room.
     pub(super) fn new(room: Arc<Room>) -> Arc<Sitting> {
+        Sitting::with_memory(room, KEPT_OCTETS_MAX)
+    }
+
+    /// The places of a room, and so many octets for all of them.
+    fn with_memory(room: Arc<Room>, kept_max: usize) -> Arc<Sitting> {
         let begin = Instant::now();
         Arc::new(Sitting {
             room,
             begin,
+            kept: AtomicUsize::new(0),
+            kept_max,
             sitters: Mutex::new(Sitters {
                 by_number: HashMap::new(),
                 next: 0,
@@ -82,13 +130,7 @@ impl Sitting {
             taken => taken,
         }?;
         let mut sitters = lock(&self.sitters);
-        let sitter = Arc::new(Sitter {
-            number: sitters.next,
-            begin: self.begin,
-            last: AtomicU64::new(0),
-            seat: Mutex::new(Some(seat)),
-            leave: Notify::new(),
-        });
+        let sitter = Arc::new(Sitter::new(sitters.next, self.begin, seat));
         sitter.note();
         sitters.next += 1;
         sitters.by_number.insert(sitter.number, sitter.clone());
@@ -115,40 +157,151 @@ impl Sitting {
         silent.sort_unstable_by(|one, other| other.cmp(one));
         silent.truncate(sitters.by_number.len() / GO_SHARE + 1);
         for (_, number) in &silent {
-            if let Some(sitter) = sitters.by_number.remove(number) {
-                drop(lock(&sitter.seat).take());
-                sitter.leave.notify_one();
-            }
+            sitters.dismiss(*number, Counted::TcpFull);
         }
         if silent.is_empty() {
             sitters.none_idle_until = now + LOOK_PAUSE;
         }
         !silent.is_empty()
     }
+
+    /// Has those leave for whom most is kept, until the others keep no more than they may. Nothing is taken from those who keep little: a
+    /// query in two pieces is no abuse.
+    fn shed(&self) {
+        let mut sitters = lock(&self.sitters);
+        let kept = sitters
+            .by_number
+            .values()
+            .map(|sitter| (sitter.kept.load(Ordering::Relaxed), sitter.number));
+        let mut kept: Vec<(usize, u64)> = kept.collect();
+        let mut all: usize = kept.iter().map(|(octets, _)| octets).sum();
+        kept.sort_unstable_by(|one, other| other.cmp(one));
+        for (octets, number) in kept {
+            if all <= self.kept_max {
+                break;
+            }
+            all -= octets;
+            sitters.dismiss(number, Counted::TcpMemory);
+        }
+    }
+}
+
+impl Sitters {
+    /// Takes a place from whoever sits there.
+    fn dismiss(&mut self, number: u64, why: Counted) {
+        if let Some(sitter) = self.by_number.remove(&number) {
+            drop(lock(&sitter.seat).take());
+            let _ = sitter.why.set(why);
+            sitter.leave.notify_one();
+        }
+    }
+}
+
+impl Share {
+    /// Makes an answer once there is room for it beside those that the client has not taken, and notes that it asked. It is counted until its
+    /// octets are dropped, by whoever has them last.
+    pub(super) async fn answer<E>(&self, make: impl FnOnce() -> Result<Bytes, E>) -> Result<Bytes, E> {
+        let room = self.sitter.answers.clone().acquire_many_owned(STREAM_OCTETS_MAX as u32).await;
+        let answer = make()?;
+        self.note();
+        // Nobody closes the semaphore; what the answer does not need is given back at once.
+        let room = room.ok().and_then(|mut room| room.split(answer.len()));
+        let mut kept = self.keep();
+        kept.set(answer.len());
+        Ok(Bytes::from_owner(KeptAnswer {
+            answer,
+            _kept: kept,
+            _room: room,
+        }))
+    }
+
+    /// An account of octets, nothing on it yet.
+    pub(super) fn keep(&self) -> Kept {
+        Kept {
+            share: self.clone(),
+            octets: 0,
+        }
+    }
+}
+
+impl Deref for Share {
+    type Target = Sitter;
+
+    fn deref(&self) -> &Sitter {
+        &self.sitter
+    }
+}
+
+impl Kept {
+    /// Now so many octets are kept.
+    pub(super) fn set(&mut self, octets: usize) {
+        let (sitter, sitting) = (&self.share.sitter, &self.share.sitting);
+        // Added before the old ones are taken away, so that a count never falls below zero.
+        sitter.kept.fetch_add(octets, Ordering::Relaxed);
+        let all = sitting.kept.fetch_add(octets, Ordering::Relaxed) + octets;
+        sitter.kept.fetch_sub(self.octets, Ordering::Relaxed);
+        sitting.kept.fetch_sub(self.octets, Ordering::Relaxed);
+        let is_more = octets > self.octets;
+        self.octets = octets;
+        if is_more && all > sitting.kept_max {
+            sitting.shed();
+        }
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.share.sitter.kept.fetch_sub(self.octets, Ordering::Relaxed);
+        self.share.sitting.kept.fetch_sub(self.octets, Ordering::Relaxed);
+    }
+}
+
+impl AsRef<[u8]> for KeptAnswer {
+    fn as_ref(&self) -> &[u8] {
+        &self.answer
+    }
 }
 
 impl Sitter {
-    /// It asks for something.
+    /// One that has just come.
+    fn new(number: u64, begin: Instant, seat: Seat) -> Sitter {
+        Sitter {
+            number,
+            begin,
+            last: AtomicU64::new(0),
+            kept: AtomicUsize::new(0),
+            answers: Arc::new(Semaphore::new(ANSWERS_OCTETS_MAX)),
+            seat: Mutex::new(Some(seat)),
+            leave: Notify::new(),
+            why: OnceLock::new(),
+        }
+    }
+
+    /// It was answered.
     pub(super) fn note(&self) {
         self.last.store(self.begin.elapsed().as_millis() as u64, Ordering::Relaxed);
     }
 
-    /// How long it has asked for nothing.
+    /// How long it has had no answer.
     pub(super) fn silence(&self) -> Duration {
         let last = Duration::from_millis(self.last.load(Ordering::Relaxed));
         self.begin.elapsed().saturating_sub(last)
     }
 
-    /// Ends when its place was given to somebody else.
-    pub(super) async fn is_to_leave(&self) {
+    /// Ends when its place was taken from it; tells why.
+    pub(super) async fn is_to_leave(&self) -> Counted {
         self.leave.notified().await;
+        self.why.get().copied().unwrap_or(Counted::TcpFull)
     }
 }
 
 impl Place {
-    /// Who sits on it, for tasks that only say that something was asked for.
-    pub(super) fn sitter(&self) -> Arc<Sitter> {
-        self.sitter.clone()
+    /// What the tasks of the connection need of it.
+    pub(super) fn share(&self) -> Share {
+        Share {
+            sitting: self.sitting.clone(),
+            sitter: self.sitter.clone(),
+        }
     }
 }
 
@@ -202,16 +355,10 @@ mod tests {
         // As if it were later: the times are counted from `begin`.
         for (n, place) in places.iter().enumerate() {
             place.last.store(0, Ordering::Relaxed);
-            lock(&sitting.sitters).by_number.insert(
-                place.number,
-                Arc::new(Sitter {
-                    number: place.number,
-                    begin: Instant::now() - Duration::from_secs(if n == 3 { 0 } else { 20 + n as u64 }),
-                    last: AtomicU64::new(0),
-                    seat: Mutex::new(lock(&place.seat).take()),
-                    leave: Notify::new(),
-                }),
-            );
+            let begin = Instant::now() - Duration::from_secs(if n == 3 { 0 } else { 20 + n as u64 });
+            let seat = lock(&place.seat).take().unwrap();
+            let sitter = Sitter::new(place.number, begin, seat);
+            lock(&sitting.sitters).by_number.insert(place.number, Arc::new(sitter));
         }
         lock(&sitting.sitters).none_idle_until = Instant::now();
         let newcomer = sitting.take(client(9)).expect("the place of whoever was silent longest");
@@ -219,5 +366,58 @@ mod tests {
         assert!(lock(&sitting.sitters).by_number.contains_key(&places[3].number));
         drop(newcomer);
         assert!(sitting.take(client(9)).is_ok(), "a place that is left is free");
+    }
+
+    /// Runs a future that has nothing to wait for.
+    fn now<T>(future: impl Future<Output = T>) -> Option<T> {
+        futures_util::FutureExt::now_or_never(future)
+    }
+
+    /// An answer of so many octets.
+    fn answer(octets: usize) -> Result<Bytes, ()> {
+        Ok(Bytes::from(vec![0; octets]))
+    }
+
+    #[test]
+    fn one_connection_has_room_for_a_few_long_answers_and_many_short_ones() {
+        let sitting = Sitting::new(Room::new(8));
+        let place = sitting.take(IpAddr::from([127, 1, 1, 1])).unwrap();
+        let share = place.share();
+        let mut long: Vec<Bytes> = (0..4).map(|_| now(share.answer(|| answer(60_000))).unwrap().unwrap()).collect();
+        assert!(now(share.answer(|| answer(10))).is_none(), "it might be a long one");
+        assert_eq!(sitting.kept.load(Ordering::Relaxed), 240_000);
+        let part = long.pop().unwrap().slice(7..9);
+        assert!(now(share.answer(|| answer(10))).is_none(), "two octets of it are still there");
+        drop(part);
+        let short: Vec<Option<_>> = (0..1_000).map(|_| now(share.answer(|| answer(10)))).collect();
+        assert!(short.iter().all(Option::is_some));
+        drop((short, long));
+        assert_eq!((share.kept.load(Ordering::Relaxed), sitting.kept.load(Ordering::Relaxed)), (0, 0));
+        assert_eq!(share.answers.available_permits(), ANSWERS_OCTETS_MAX);
+    }
+
+    #[test]
+    fn who_keeps_most_leaves_when_all_keep_too_much() {
+        let sitting = Sitting::with_memory(Room::new(640), 1_000_000);
+        let client = |n: u8| IpAddr::from([127, n, n, n]);
+        let places: Vec<Place> = (0..9).map(|n| sitting.take(client(n)).unwrap()).collect();
+        let mut kept = Vec::new();
+        // The first three keep 200,000 each, the others little; the last one has half a query.
+        for (place, octets) in places.iter().zip([50_000, 50_000, 50_000, 10_000, 10_000, 10_000, 10_000, 10_000]) {
+            kept.extend((0..4).map(|_| now(place.share().answer(|| answer(octets))).unwrap().unwrap()));
+        }
+        let mut half = places[8].share().keep();
+        half.set(2);
+        assert!(places.iter().all(|place| now(place.is_to_leave()).is_none()));
+        let mut more = places[7].share().keep();
+        more.set(250_000);
+        let left: Vec<usize> = (0..9)
+            .filter(|n| now(places[*n].is_to_leave()) == Some(Counted::TcpMemory))
+            .collect();
+        assert_eq!(left, [7], "the one that keeps most");
+        half.set(2_000_000);
+        half.set(3);
+        drop((kept, half, more));
+        assert_eq!(sitting.kept.load(Ordering::Relaxed), 0);
     }
 }

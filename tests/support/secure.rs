@@ -70,17 +70,40 @@ impl Secure {
 
     /// A client of HTTP/2.
     pub async fn http2(&self, builder: h2::client::Builder) -> h2::client::SendRequest<bytes::Bytes> {
-        let mut roots = rustls::RootCertStore::empty();
-        let pem = std::fs::read(self.site.path("dns.crt")).unwrap();
-        roots.add(rustls_pki_types::CertificateDer::from_pem_slice(&pem).unwrap()).unwrap();
-        let mut tls = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        tls.alpn_protocols = vec![b"h2".to_vec()];
         let stream = tokio::net::TcpStream::connect(self.https).await.unwrap();
-        let connector = tokio_rustls::TlsConnector::from(Arc::new(tls));
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(self.trust(b"h2")));
         let stream = connector.connect("localhost".try_into().unwrap(), stream).await.unwrap();
         let (client, connection) = builder.handshake(stream).await.unwrap();
         tokio::spawn(connection);
         client
+    }
+
+    /// TLS of a client that trusts the certificate.
+    fn trust(&self, alpn: &[u8]) -> rustls::ClientConfig {
+        let mut roots = rustls::RootCertStore::empty();
+        let pem = std::fs::read(self.site.path("dns.crt")).unwrap();
+        roots.add(rustls_pki_types::CertificateDer::from_pem_slice(&pem).unwrap()).unwrap();
+        let mut tls = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        tls.alpn_protocols = vec![alpn.to_vec()];
+        tls
+    }
+
+    /// A client of QUIC on an address of its own, which takes so many octets of an answer ahead. Needs a tokio runtime.
+    pub fn quic(&self, from: [u8; 4], window: u32) -> quinn::Endpoint {
+        let mut transport = quinn::TransportConfig::default();
+        transport.stream_receive_window(window.into());
+        let tls = quinn::crypto::rustls::QuicClientConfig::try_from(Arc::new(self.trust(b"doq"))).unwrap();
+        let mut config = quinn::ClientConfig::new(Arc::new(tls));
+        config.transport_config(Arc::new(transport));
+        let mut endpoint = quinn::Endpoint::client(SocketAddr::from((from, 0))).unwrap();
+        endpoint.set_default_client_config(config);
+        endpoint
+    }
+
+    /// Gives the zone a name with an answer of some 60,000 octets.
+    pub fn write_big(&self) {
+        let text = format!("\"{}\" ", "t".repeat(250)).repeat(239);
+        self.site.write_zone(&format!("{}big IN TXT {text}\n", super::ZONE));
     }
 
     /// The answer over TCP, octet for octet.

@@ -16,9 +16,10 @@
 use super::age;
 use crate::dns::clerk::Clerk;
 use crate::dns::lane::QUERY_OCTETS_MAX;
+use crate::dns::sitting::{Kept, Share};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::body::{Body, Incoming};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{HeaderMap, Method, Request, StatusCode};
@@ -28,12 +29,12 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 /// What is sent back.
-pub(super) type Response = hyper::Response<Full<Bytes>>;
+pub(super) type Response = hyper::Response<Bytes>;
 
 /// The media type of DNS messages (RFC 8484 §6).
 const DNS_MESSAGE: &str = "application/dns-message";
 /// Longest time for a body to arrive.
-const BODY_TIME_MAX: Duration = Duration::from_secs(5);
+pub(super) const BODY_TIME_MAX: Duration = Duration::from_secs(5);
 /// Octets of a body that are read, most of them for nothing.
 const BODY_OCTETS_MAX: usize = 128 * 1024;
 /// Characters of the longest query in base64url.
@@ -43,21 +44,33 @@ const ENCODED_MAX: usize = QUERY_OCTETS_MAX.div_ceil(3) * 4;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Fault(StatusCode, &'static str);
 
-/// Answers a request.
-pub(super) async fn exchange(clerk: &Clerk, path: &str, request: Request<Incoming>, peer: SocketAddr, local: Option<IpAddr>) -> Response {
+/// Answers a request, on the account of its connection.
+pub(super) async fn exchange(
+    clerk: &Clerk,
+    path: &str,
+    share: &Share,
+    request: Request<Incoming>,
+    peer: SocketAddr,
+    local: Option<IpAddr>,
+) -> Response {
     let (head, body) = request.into_parts();
     let wanted = query_of(path, &head);
     // A body that is of no use is read too: curl, for one, takes an answer before the end of its request for a fault.
-    let body = timeout(BODY_TIME_MAX, read(body)).await;
+    let mut kept = share.keep();
+    let body = timeout(BODY_TIME_MAX, read(body, &mut kept)).await;
     let query = match wanted {
         Ok(Wanted::Body) => body.unwrap_or(Err(Fault(StatusCode::REQUEST_TIMEOUT, "the body takes too long"))),
         Ok(Wanted::Query(query)) => Ok(query),
         Err(fault) => Err(fault),
     };
-    let answer = query.and_then(|query| {
-        let answer = clerk.answer(&query, peer, local);
-        answer.map_err(|_| Fault(StatusCode::BAD_REQUEST, "that is no DNS query"))
-    });
+    let answer = match query {
+        Ok(query) => {
+            kept.set(query.len());
+            let answer = share.answer(|| clerk.answer(&query, peer, local)).await;
+            answer.map_err(|_| Fault(StatusCode::BAD_REQUEST, "that is no DNS query"))
+        }
+        Err(fault) => Err(fault),
+    };
     let mut response = match answer {
         Ok(answer) => whole(answer),
         Err(fault) => refused(fault),
@@ -65,8 +78,7 @@ pub(super) async fn exchange(clerk: &Clerk, path: &str, request: Request<Incomin
     if head.method == Method::HEAD {
         // RFC 9110 §9.3.2: the length that GET would have, and no content; HTTP/2 does not take it away by itself.
         let content = std::mem::take(response.body_mut());
-        let length = content.size_hint().exact().unwrap_or_default();
-        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(content.len()));
     }
     response
 }
@@ -106,7 +118,7 @@ fn query_of(path: &str, head: &Parts) -> Result<Wanted, Fault> {
 }
 
 /// Reads a body. Of one that is too long no more is kept, and what comes after [`BODY_OCTETS_MAX`] is left unread.
-async fn read(mut body: Incoming) -> Result<Vec<u8>, Fault> {
+async fn read(mut body: Incoming, account: &mut Kept) -> Result<Vec<u8>, Fault> {
     let (mut kept, mut octets) = (Vec::new(), 0);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| Fault(StatusCode::BAD_REQUEST, "the body broke off"))?;
@@ -114,6 +126,7 @@ async fn read(mut body: Incoming) -> Result<Vec<u8>, Fault> {
         octets += data.len();
         if octets <= QUERY_OCTETS_MAX {
             kept.extend_from_slice(&data);
+            account.set(kept.len());
         }
         if octets > BODY_OCTETS_MAX {
             break;
@@ -196,7 +209,7 @@ fn whole(answer: Bytes) -> Response {
         Some(seconds) => Cow::from(format!("max-age={seconds}")),
         None => Cow::from("no-store"),
     };
-    let mut response = Response::new(Full::new(answer));
+    let mut response = Response::new(answer);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(DNS_MESSAGE));
     if let Ok(age) = HeaderValue::from_str(&age) {
@@ -207,7 +220,7 @@ fn whole(answer: Bytes) -> Response {
 
 /// What is wrong, for people.
 fn refused(Fault(status, why): Fault) -> Response {
-    let mut response = Response::new(Full::new(Bytes::from(format!("{why}\n"))));
+    let mut response = Response::new(Bytes::from(format!("{why}\n")));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));

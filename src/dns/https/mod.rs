@@ -6,9 +6,11 @@
 //!
 //! Bounded: connections in all, by client and by neighbourhood (`stream::room`); a handshake, and the silence between two
 //! requests, in time, whoever trickles included; octets of a head and a body; requests that a connection may have open.
-//! A connection that has made no request for [`IDLE_TIME_MAX`], or whose client does not take an answer for
+//! A connection that has had no answer for [`IDLE_TIME_MAX`], or whose client does not take an answer for
 //! [`ANSWER_TIME_MAX`] whatever else it asks for, is told to go and, [`GRACE`] later, cut. Where every place is taken, whoever
-//! has been silent longest makes room for a newcomer (`sitting`).
+//! has been silent longest makes room for a newcomer, and what is kept for clients is bounded for each and for all (`sitting`).
+//!
+//! At a stop what is in hand is finished; handshakes, and connections that are owed nothing, are not waited for.
 //!
 //! It stands here and not in `api`, which has axum: this is one function of a request and needs no router, and DNS must not
 //! depend on what operators use.
@@ -18,9 +20,13 @@ mod exchange;
 mod under_way;
 
 use super::clerk::Clerk;
-use super::sitting::{Place, Sitter, Sitting};
+use super::sitting::{Place, Share, Sitting};
 use super::stats::Counted;
-use super::stream::Full;
+use super::stream::Full as NoPlace;
+use crate::seldom::Seldom;
+use bytes::Bytes;
+use exchange::BODY_TIME_MAX;
+use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -34,7 +40,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use under_way::{Answer, UnderWay};
+use under_way::UnderWay;
 
 /// Longest time for a handshake.
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
@@ -44,6 +50,8 @@ const IDLE_TIME_MAX: Duration = Duration::from_secs(10);
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(12);
 /// How long a connection that was told to go may still finish what it has.
 const GRACE: Duration = Duration::from_secs(2);
+/// The same at a stop, for one that is owed nothing: as long as saying good-bye takes.
+const GOOD_BYE: Duration = Duration::from_millis(200);
 /// How often a connection's silence is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Octets of a head, after which no more is read.
@@ -52,6 +60,10 @@ const HEAD_OCTETS_MAX: usize = 16 * 1024;
 const STREAMS_MAX: u32 = 100;
 /// Octets of answers that are kept for one HTTP/2 request.
 const SEND_OCTETS_MAX: usize = 64 * 1024;
+/// Octets of one HTTP/2 request, and of all of a connection, that a client may send ahead.
+const RECEIVE_WINDOWS: (u32, u32) = (16 * 1024, 128 * 1024);
+/// Octets that TLS may keep for a connection because the kernel takes no more.
+const TLS_OCTETS_MAX: usize = 16 * 1024;
 /// Pause of accepting after an error.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -70,37 +82,44 @@ pub(super) struct Https {
 /// What is known of a connection while it lasts.
 #[derive(Clone)]
 struct Guest {
-    sitter: Arc<Sitter>,
+    share: Share,
     under_way: Arc<UnderWay>,
 }
 
 impl Guest {
-    /// Whether it has asked for nothing, or left an answer lying, for too long.
+    /// Whether it has been answered nothing, or left an answer lying, for too long. A request that is still arriving has its own time.
     fn is_silent(&self) -> bool {
-        self.sitter.silence() >= IDLE_TIME_MAX || self.under_way.oldest() >= ANSWER_TIME_MAX
+        let patience = if self.under_way.is_empty() {
+            IDLE_TIME_MAX
+        } else {
+            IDLE_TIME_MAX + BODY_TIME_MAX
+        };
+        self.share.silence() >= patience || self.under_way.oldest() >= ANSWER_TIME_MAX
+    }
+
+    /// Whether it has everything that it asked for; what was answered just now may still be on its way.
+    fn is_owed_nothing(&self) -> bool {
+        self.under_way.is_empty() && self.share.silence() >= LOOK_INTERVAL
     }
 }
 
 /// Takes connections until told to stop.
 pub(super) async fn accept(listener: TcpListener, https: Arc<Https>, stopping: watch::Receiver<bool>) {
     let mut stop = stopping.clone();
-    let mut has_failed = false;
+    let complaint = Seldom::default();
     loop {
         let accepted = tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => {
-                has_failed = false;
-                match https.sitting.take(peer.ip()) {
-                    Ok(place) => drop(tokio::spawn(sit(stream, peer, place, https.clone(), stopping.clone()))),
-                    // Dropped, and so closed.
-                    Err(Full::All | Full::Client) => https.clerk.stats.dropped(Counted::TcpFull),
-                }
-            }
+            Ok((stream, peer)) => match https.sitting.take(peer.ip()) {
+                Ok(place) => drop(tokio::spawn(sit(stream, peer, place, https.clone(), stopping.clone()))),
+                // Dropped, and so closed.
+                Err(NoPlace::All | NoPlace::Client) => https.clerk.stats.dropped(Counted::TcpFull),
+            },
             Err(error) => {
-                if !std::mem::replace(&mut has_failed, true) {
+                if complaint.is_due() {
                     tracing::warn!(%error, "connections for DNS over HTTPS cannot be accepted; trying on");
                 }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -112,23 +131,28 @@ pub(super) async fn accept(listener: TcpListener, https: Arc<Https>, stopping: w
 /// Serves a connection until it ends or its place is given to another; the place is given back when it ends.
 async fn sit(stream: TcpStream, peer: SocketAddr, place: Place, https: Arc<Https>, stopping: watch::Receiver<bool>) {
     tokio::select! {
-        () = place.is_to_leave() => https.clerk.stats.dropped(Counted::TcpFull),
-        () = serve(stream, peer, place.sitter(), https.clone(), stopping) => {}
+        why = place.is_to_leave() => https.clerk.stats.dropped(why),
+        () = serve(stream, peer, place.share(), https.clone(), stopping) => {}
     }
 }
 
 /// Serves a connection.
-async fn serve(stream: TcpStream, peer: SocketAddr, sitter: Arc<Sitter>, https: Arc<Https>, stopping: watch::Receiver<bool>) {
+async fn serve(stream: TcpStream, peer: SocketAddr, share: Share, https: Arc<Https>, mut stopping: watch::Receiver<bool>) {
     let _ = stream.set_nodelay(true);
     let local = stream.local_addr().ok().map(|address| address.ip());
-    let stream = match timeout(HANDSHAKE_TIME_MAX, https.tls.accept(stream)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return tracing::debug!(%error, "TLS handshake failed"),
-        Err(_) => return https.clerk.stats.dropped(Counted::TcpTimeout),
+    let handshake = https.tls.accept_with(stream, |tls| tls.set_buffer_limit(Some(TLS_OCTETS_MAX)));
+    let stream = tokio::select! {
+        // Nobody was promised an answer yet.
+        _ = stopping.wait_for(|stop| *stop) => return,
+        shaken = timeout(HANDSHAKE_TIME_MAX, handshake) => match shaken {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return tracing::debug!(%error, "TLS handshake failed"),
+            Err(_) => return https.clerk.stats.dropped(Counted::TcpTimeout),
+        },
     };
-    sitter.note();
+    share.note();
     let guest = Guest {
-        sitter,
+        share,
         under_way: Arc::default(),
     };
     if is_http2(&stream) {
@@ -137,7 +161,9 @@ async fn serve(stream: TcpStream, peer: SocketAddr, sitter: Arc<Sitter>, https: 
             .timer(TokioTimer::new())
             .max_concurrent_streams(STREAMS_MAX)
             .max_header_list_size(HEAD_OCTETS_MAX as u32)
-            .max_send_buf_size(SEND_OCTETS_MAX);
+            .max_send_buf_size(SEND_OCTETS_MAX)
+            .initial_stream_window_size(RECEIVE_WINDOWS.0)
+            .initial_connection_window_size(RECEIVE_WINDOWS.1);
         let service = service(https.clone(), guest.clone(), peer, local);
         let connection = http2.serve_connection(TokioIo::new(stream), service);
         watch_over(connection, |connection| connection.graceful_shutdown(), &guest, &https, stopping).await;
@@ -166,16 +192,15 @@ fn service(
     local: Option<IpAddr>,
 ) -> impl hyper::service::Service<
     hyper::Request<Incoming>,
-    Response = hyper::Response<Answer>,
+    Response = hyper::Response<Full<Bytes>>,
     Error = std::convert::Infallible,
-    Future = impl Future<Output = Result<hyper::Response<Answer>, std::convert::Infallible>> + Send + 'static,
+    Future = impl Future<Output = Result<hyper::Response<Full<Bytes>>, std::convert::Infallible>> + Send + 'static,
 > {
     service_fn(move |request| {
-        guest.sitter.note();
-        let (https, ticket) = (https.clone(), guest.under_way.begin());
+        let (https, share, ticket) = (https.clone(), guest.share.clone(), guest.under_way.begin());
         async move {
-            let response = exchange::exchange(&https.clerk, &https.path, request, peer, local).await;
-            Ok(response.map(|answer| Answer { answer, _ticket: ticket }))
+            let response = exchange::exchange(&https.clerk, &https.path, &share, request, peer, local).await;
+            Ok(response.map(|answer| Full::new(ticket.on(answer))))
         }
     })
 }
@@ -199,12 +224,16 @@ async fn watch_over<C, E>(
             }
         }
     };
-    tokio::select! {
+    let is_stop = tokio::select! {
         // It ended by itself; how is of no interest to anybody.
         _ = connection.as_mut() => return,
-        () = is_silent => https.clerk.stats.dropped(Counted::TcpTimeout),
-        _ = stopping.wait_for(|stop| *stop) => {}
+        () = is_silent => false,
+        _ = stopping.wait_for(|stop| *stop) => true,
+    };
+    if !is_stop {
+        https.clerk.stats.dropped(Counted::TcpTimeout);
     }
+    let grace = if is_stop && guest.is_owed_nothing() { GOOD_BYE } else { GRACE };
     tell_to_go(connection.as_mut());
-    let _ = timeout(GRACE, connection).await;
+    let _ = timeout(grace, connection).await;
 }

@@ -4,13 +4,8 @@
 //! it, so that a connection can be ended for an answer that is not taken, however much is asked for beside it.
 
 use bytes::Bytes;
-use http_body_util::Full;
-use hyper::body::{Body, Frame, SizeHint};
 use std::collections::BTreeMap;
-use std::convert::Infallible;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 /// The requests of a connection that have no answer with the client yet.
@@ -31,11 +26,10 @@ pub(super) struct Ticket {
     number: u64,
 }
 
-/// An answer with its ticket.
-#[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) answer: Full<Bytes>,
-    pub(super) _ticket: Ticket,
+/// The octets of an answer with their ticket.
+struct Answer {
+    octets: Bytes,
+    _ticket: Ticket,
 }
 
 impl UnderWay {
@@ -53,6 +47,11 @@ impl UnderWay {
         self.tickets().began.values().next().map_or(Duration::ZERO, Instant::elapsed)
     }
 
+    /// Whether nothing is.
+    pub(super) fn is_empty(&self) -> bool {
+        self.tickets().began.is_empty()
+    }
+
     /// The lock; a map of times is right also after a panic elsewhere.
     fn tickets(&self) -> MutexGuard<'_, Tickets> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -65,19 +64,19 @@ impl Drop for Ticket {
     }
 }
 
-impl Body for Answer {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Pin::new(&mut self.answer).poll_frame(context)
+impl Ticket {
+    /// Has the ticket end with the last octet of an answer: not when the protocol takes the answer over, which it does whole as soon as
+    /// the client would take one octet of it.
+    pub(super) fn on(self, octets: Bytes) -> Bytes {
+        match octets.is_empty() {
+            true => octets,
+            false => Bytes::from_owner(Answer { octets, _ticket: self }),
+        }
     }
+}
 
-    fn is_end_stream(&self) -> bool {
-        self.answer.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.answer.size_hint()
+impl AsRef<[u8]> for Answer {
+    fn as_ref(&self) -> &[u8] {
+        &self.octets
     }
 }
