@@ -246,6 +246,29 @@ fn files_that_change_are_reloaded_when_they_are_quiet() {
 }
 
 #[test]
+fn files_that_a_reload_adds_are_followed_and_a_refusal_is_an_alert() {
+    let site = Site::new(PLAIN);
+    let text = std::fs::read_to_string(site.config()).unwrap();
+    let text = text.replace("data-dir = \"data\"", "data-dir = \"data\"\nreload-on-change = true");
+    std::fs::write(site.config(), &text).unwrap();
+    let _server = site.serve();
+    let folder = site.path("more");
+    std::fs::create_dir(&folder).unwrap();
+    // Another zone in another folder, broken at first: that is refused, alerted, and mended by that file alone.
+    let zone = |address: &str| format!("$TTL 60\n@ IN SOA ns1 h 1 2 3 4 5\n@ IN NS ns1\nns1 IN A {address}\n");
+    std::fs::write(folder.join("org.zone"), "broken (").unwrap();
+    let more = "[[zone]]\nname = \"example.org.\"\nfile = \"more/org.zone\"\n[region.iad]";
+    std::fs::write(site.config(), text.replace("[region.iad]", more)).unwrap();
+    let is_alerted = || site.get("/v1/status").is_some_and(|(_, status)| status.contains("reload-refused"));
+    wait_for("the alert", || is_alerted().then_some(()));
+    std::fs::write(folder.join("org.zone"), zone("192.0.2.1")).unwrap();
+    site.wait_a("ns1.example.org.", &["192.0.2.1"]);
+    assert!(!is_alerted());
+    std::fs::write(folder.join("org.zone"), zone("192.0.2.2")).unwrap();
+    site.wait_a("ns1.example.org.", &["192.0.2.2"]);
+}
+
+#[test]
 fn a_folder_that_cannot_be_followed_is_told_and_the_others_are_followed() {
     let site = Site::new(PLAIN);
     let folder = site.path("zones");

@@ -213,8 +213,15 @@ fn a_broken_certificate_keeps_nobody_from_plain_dns() {
     assert!(try_ask(secure.site.dns, "shop.example.net.", RecordType::A).is_some());
     assert!(secure.site.log().contains("dns.key"), "the log names the file");
     assert!(!secure.is_answered(), "there is nothing to show");
+    let alert = || {
+        let (_, status) = secure.site.get("/v1/status").unwrap();
+        status.contains("certificate-unusable").then_some(status)
+    };
+    let status = wait_for("the alert", alert);
+    assert!(status.contains("dns.key"), "{status}");
     std::fs::write(secure.site.path("dns.key"), &key).unwrap();
     wait_for("the mended certificate", || secure.is_answered().then_some(()));
+    wait_for("the end of the alert", || alert().is_none().then_some(()));
 }
 
 #[test]

@@ -117,11 +117,11 @@ pub struct Running {
     socket: Option<socket::Bound>,
 }
 
-/// Starts the API on everything that the config names, or on nothing.
+/// Starts the API on everything that the config names, or on nothing; what is wrong with its certificate later stands in `faults`.
 ///
 /// # Errors
 /// See [`StartError`].
-pub async fn start(handle: Handle) -> Result<Running, StartError> {
+pub async fn start(handle: Handle, faults: &crate::tls::Faults) -> Result<Running, StartError> {
     let published = handle.published();
     let (node, config) = (published.config.node.name.clone(), &published.config.api);
     let tokens = match &config.token_file {
@@ -129,7 +129,7 @@ pub async fn start(handle: Handle) -> Result<Running, StartError> {
         None => None,
     };
     let (acceptor, certificates) = match &config.tls {
-        Some(files) => Some(tls::load(files).await?).unzip(),
+        Some(files) => Some(tls::load(files, faults).await?).unzip(),
         None => (None, None),
     };
     let tcp = listen::bind(config.listen).await?;

@@ -24,7 +24,7 @@ mod unknown;
 mod writer;
 
 pub use publish::compile;
-pub use reload::{Candidate, load, placed};
+pub use reload::{Candidate, load, load_noting, placed};
 pub use roles::restore as restore_roles;
 pub use settings::settings_at_start;
 pub use types::{
@@ -41,9 +41,10 @@ use crate::steering::{self, AlertKind, Explanation};
 use crate::store::LedgerReader;
 use crate::telemetry::{Clock, DnsCounters, Metrics};
 use arc_swap::ArcSwap;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::Arc;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 /// Events kept for a reader that falls behind; one that falls further behind is told how many it missed.
 const EVENTS_KEPT: usize = 4096;
@@ -63,6 +64,8 @@ struct Inner {
     metrics: Arc<Metrics>,
     ledger: LedgerReader,
     config_path: PathBuf,
+    /// The files that the present config comes from, and those that a refused one would come from.
+    files: watch::Sender<BTreeSet<PathBuf>>,
     hash_seed: u64,
     /// Reloads, one after the other.
     reloads: turns::Turns,
@@ -80,6 +83,8 @@ pub struct Surroundings {
     pub ledger: LedgerReader,
     /// The config that a reload reads.
     pub config_path: PathBuf,
+    /// Every file of the config that was read at the start.
+    pub files: BTreeSet<PathBuf>,
     /// Seed of the answer index.
     pub hash_seed: u64,
     /// What the DNS side counted; asked at each scrape.
@@ -98,6 +103,7 @@ pub fn start(parts: Parts, around: Surroundings, outcomes: mpsc::Receiver<crate:
         metrics: parts.metrics.clone(),
         ledger: around.ledger,
         config_path: around.config_path,
+        files: watch::Sender::new(around.files),
         hash_seed: around.hash_seed,
         reloads: turns::Turns::new(),
         kit: parts.prober.kit(),
@@ -155,6 +161,12 @@ impl Handle {
     /// What happens from now on.
     pub fn events(&self) -> broadcast::Receiver<Arc<Event>> {
         self.inner.events.subscribe()
+    }
+
+    /// The files whose change is a reason to reload: those that the present config was read from, and after a reload that was refused also
+    /// those that it would have been read from.
+    pub fn files(&self) -> watch::Receiver<BTreeSet<PathBuf>> {
+        self.inner.files.subscribe()
     }
 
     /// Reads the ledger.
@@ -247,8 +259,13 @@ impl Handle {
     /// Reads the files and asks the writer to take them.
     async fn load_and_adopt(&self, request: ReloadRequest) -> Result<Receipt, SubmitError> {
         let inner = self.inner.clone();
+        let read = Arc::new(Mutex::new(BTreeSet::new()));
+        let reading = read.clone();
         let loaded = tokio::task::spawn_blocking(move || {
-            let loaded = reload::load(&inner.config_path).map_err(SubmitError::Diagnostics)?;
+            let mut read = BTreeSet::new();
+            let loaded = reload::load_noting(&inner.config_path, &mut read);
+            *reading.lock().unwrap_or_else(PoisonError::into_inner) = read;
+            let loaded = loaded.map_err(SubmitError::Diagnostics)?;
             let settings = settings::settings(&loaded.config, &Serving::Current)
                 .map_err(|error| Diagnostic::error(None, error))
                 .map_err(|error| SubmitError::Diagnostics(vec![loaded.places.put(&Place::CookieSecretFile, error)]))?;
@@ -263,7 +280,19 @@ impl Handle {
             Ok(candidate) => writer::Message::Adopt(Box::new(candidate), request, reply),
             Err(error) => writer::Message::Refused(request.reason, error, reply),
         };
-        self.ask(message, answer).await
+        let result = self.ask(message, answer).await;
+        let read = std::mem::take(&mut *read.lock().unwrap_or_else(PoisonError::into_inner));
+        self.inner.files.send_if_modified(|files| {
+            let next = if result.is_ok() {
+                read
+            } else {
+                files.union(&read).cloned().collect()
+            };
+            let is_changed = *files != next;
+            *files = next;
+            is_changed
+        });
+        result
     }
 
     /// Everything about a name; none when it is not steered here.

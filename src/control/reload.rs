@@ -11,6 +11,7 @@ use crate::model::{Decision, Diagnostic, Draft, Name, Now, ProbeKind};
 use crate::probe::{icmp_refusal, open_file};
 use crate::role;
 use crate::zone::Zone;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -67,7 +68,18 @@ impl Candidate {
 /// # Errors
 /// Every finding of every file.
 pub fn load(path: &Path) -> Result<Loaded, Vec<Diagnostic>> {
-    let mut loaded = config::load(&path.display().to_string(), &mut |file, folder| read(file, folder))?;
+    load_noting(path, &mut BTreeSet::new())
+}
+
+/// The same; notes every file that was asked for, also where there is a finding: to mend it may be to change any of them.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_noting(path: &Path, files: &mut BTreeSet<PathBuf>) -> Result<Loaded, Vec<Diagnostic>> {
+    let mut loaded = config::load(&path.display().to_string(), &mut |file, folder| {
+        files.insert(file.to_owned());
+        read(file, folder)
+    })?;
     loaded.warnings.extend(unreadable_files(&loaded.config, &loaded.places));
     loaded.warnings.extend(forbidden_probes(&loaded.config, &loaded.places));
     let secrets = loaded.config.service.cookie_secret_file.as_deref().map(settings::read_secrets);

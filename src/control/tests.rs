@@ -174,6 +174,7 @@ fn make(config: &str, files: &[(&str, &str)]) -> Made {
     let ledger = store.reader();
     let parts = Parts {
         unrecorded: None,
+        certificate_fault: Box::new(|| None),
         prober: Prober::start(outcomes, clock.origin()),
         clock,
         config,
@@ -327,6 +328,7 @@ async fn reloads_go_one_after_the_other_and_do_not_pile_up() {
         view,
         ledger,
         config_path: folder.path().join("c.toml"),
+        files: BTreeSet::new(),
         hash_seed: 1,
         dns_counters: Box::new(Default::default),
     };

@@ -79,6 +79,7 @@ mod tests {
             metrics: Arc::new(Metrics::new().unwrap()),
             ledger: LedgerReader::of(std::path::Path::new("d")),
             config_path: "c.toml".into(),
+            files: Default::default(),
             hash_seed: 1,
             kit: crate::probe::Kit::default(),
             dns_counters: Box::new(DnsCounters::default),

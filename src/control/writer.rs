@@ -128,6 +128,8 @@ pub struct Parts {
     pub hashes: BTreeMap<Seq, Hash>,
     /// Why the start could not be recorded, if it could not.
     pub unrecorded: Option<String>,
+    /// What is wrong with the certificates of this node, if anything is; asked again and again.
+    pub certificate_fault: Box<dyn Fn() -> Option<String> + Send>,
 }
 
 /// The writer.
@@ -165,6 +167,8 @@ pub(super) struct Writer {
     pub(super) hashes: BTreeMap<Seq, Hash>,
     /// Why the start could not be recorded; told once.
     unrecorded: Option<String>,
+    /// What is wrong with the certificates of this node.
+    certificate_fault: Box<dyn Fn() -> Option<String> + Send>,
 }
 
 impl Writer {
@@ -198,6 +202,7 @@ impl Writer {
             health_unseen: false,
             hashes: parts.hashes,
             unrecorded: parts.unrecorded,
+            certificate_fault: parts.certificate_fault,
         }
     }
 
@@ -312,6 +317,7 @@ impl Writer {
             tokio::task::spawn_blocking(move || drop(shown));
         }
         self.node_alert(AlertKind::ProberLate, self.health.is_late(now));
+        self.node_alert(AlertKind::CertificateUnusable, (self.certificate_fault)());
     }
 
     /// Notices that this machine was suspended, before anything is decided on what was known before.

@@ -11,7 +11,7 @@
 
 use super::serve::ServeOptions;
 use crate::config::{self, Config, Loaded};
-use crate::control::{self, Serving, WARNINGS_MAX, load, restore_roles};
+use crate::control::{self, Serving, WARNINGS_MAX, load_noting, restore_roles};
 use crate::health::Book;
 use crate::ledger::{Entry, Hash};
 use crate::model::{Actor, Body, Diagnostic, Draft, Now, Seq, Severity};
@@ -20,7 +20,7 @@ use crate::store::{self, Appender, FileStore, LedgerReader, StoreError};
 use crate::telemetry::{Clock, chain};
 use crate::zone::Zone;
 use anyhow::{Context, bail};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -37,8 +37,8 @@ pub(super) struct Boot {
     pub serving: Serving,
     /// Why the start could not be recorded, if it could not.
     pub unrecorded: Option<String>,
-    /// The files of the config, for `reload-on-change`.
-    pub files: Vec<PathBuf>,
+    /// The files of the config, and of today's where that is another one, for `reload-on-change`.
+    pub files: BTreeSet<PathBuf>,
 }
 
 /// The roles as replayed, and the store they came from.
@@ -60,14 +60,15 @@ struct Offer {
 /// # Errors
 /// When no config can be served, the data dir cannot be used, or the ledger is corrupt.
 pub(super) fn boot(options: &ServeOptions, clock: &Clock) -> anyhow::Result<Boot> {
-    let today = load(&options.config);
+    let mut read = BTreeSet::new();
+    let today = load_noting(&options.config, &mut read);
     match &today {
         Ok(loaded) => print_findings(&loaded.warnings),
         Err(findings) => print_findings(findings),
     }
     let data_dir = data_dir(options, &today)?;
     if options.answer_only {
-        return answer_only(options, today, &data_dir, clock);
+        return answer_only(options, today, read, &data_dir, clock);
     }
     let now = clock.now();
     let mut roles = Roles {
@@ -100,7 +101,7 @@ pub(super) fn boot(options: &ServeOptions, clock: &Clock) -> anyhow::Result<Boot
     let (offer, unrecorded) = record_first(&mut store, &mut roles, offers, now)?;
     let health = restore_health(&data_dir, &offer.loaded.config, now);
     let ledger = store.reader();
-    let files = offer.loaded.files.iter().map(|(path, _)| path.clone()).collect();
+    read.extend(offer.loaded.files.iter().map(|(path, _)| path.clone()));
     let appender = Appender::start(store).context("starting the ledger's I/O thread")?;
     if offer.serving == Serving::Current {
         let sha256 = store::sha256_of_files(&offer.loaded.files);
@@ -117,7 +118,7 @@ pub(super) fn boot(options: &ServeOptions, clock: &Clock) -> anyhow::Result<Boot
         ledger,
         serving: offer.serving,
         unrecorded,
-        files,
+        files: read,
     })
 }
 
@@ -330,7 +331,13 @@ fn restore_health(data_dir: &Path, config: &Config, now: Now) -> Book {
 }
 
 /// The last published roles, without the ledger; every change will be refused.
-fn answer_only(options: &ServeOptions, today: Result<Loaded, Vec<Diagnostic>>, data_dir: &Path, clock: &Clock) -> anyhow::Result<Boot> {
+fn answer_only(
+    options: &ServeOptions,
+    today: Result<Loaded, Vec<Diagnostic>>,
+    mut read: BTreeSet<PathBuf>,
+    data_dir: &Path,
+    clock: &Clock,
+) -> anyhow::Result<Boot> {
     let now = clock.now();
     let saved = store::read_roles(data_dir).with_context(|| format!("reading the last published roles in {}", data_dir.display()))?;
     let mut state = restore_roles(&saved, now).map_err(|error| anyhow::anyhow!("the last published roles cannot be read: {error}"))?;
@@ -340,7 +347,7 @@ fn answer_only(options: &ServeOptions, today: Result<Loaded, Vec<Diagnostic>>, d
         state.apply(state.seq().next(), now, &draft);
     }
     let health = restore_health(data_dir, &loaded.config, now);
-    let files = loaded.files.iter().map(|(path, _)| path.clone()).collect();
+    read.extend(loaded.files.iter().map(|(path, _)| path.clone()));
     Ok(Boot {
         config: Arc::new(loaded.config),
         zones: loaded.zones,
@@ -354,7 +361,7 @@ fn answer_only(options: &ServeOptions, today: Result<Loaded, Vec<Diagnostic>>, d
             why: "it was started with --answer-only".to_owned(),
         },
         unrecorded: None,
-        files,
+        files: read,
     })
 }
 

@@ -9,7 +9,7 @@ use crate::health::Book;
 use crate::model::{Actor, AppId, Decision, EncryptedListen, Endpoint, Fleet, Generation, Name, ProbeTarget, RegionId, rcode};
 use crate::probe::{ProbeEvent, Prober};
 use crate::telemetry::{self, Clock, DnsCounters, Metrics};
-use crate::tls::Certificates;
+use crate::tls::{Certificates, Faults};
 use crate::{api, dns};
 use anyhow::Context;
 use arc_swap::ArcSwap;
@@ -72,7 +72,7 @@ pub async fn serve_until(options: ServeOptions, ready: impl FnOnce()) -> anyhow:
     let lanes = Arc::new(ArcSwap::from_pointee(snapshot));
     let stats = Arc::new(dns::Stats::default());
     let bound = dns::Server::bind(&boot.config.dns.listen, boot.config.dns.workers).context("opening the DNS sockets")?;
-    let bound = with_encrypted(bound, boot.config.dns.encrypted.as_ref())?;
+    let (bound, faults) = with_encrypted(bound, boot.config.dns.encrypted.as_ref())?;
     let server = bound.start(lanes.clone(), stats.clone()).context("starting the DNS server")?;
     say_addresses(&server);
 
@@ -88,6 +88,7 @@ pub async fn serve_until(options: ServeOptions, ready: impl FnOnce()) -> anyhow:
         view,
         ledger: boot.ledger,
         config_path: options.config.clone(),
+        files: boot.files,
         hash_seed,
         dns_counters: Box::new(move || counters(&stats)),
     };
@@ -103,11 +104,12 @@ pub async fn serve_until(options: ServeOptions, ready: impl FnOnce()) -> anyhow:
         serving: boot.serving,
         hashes: boot.hashes,
         unrecorded: boot.unrecorded,
+        certificate_fault: asking(faults.clone()),
         outline,
     };
     let handle = control::start(parts, around, inbox);
-    let api = api::start(handle.clone()).await.context("starting the API")?;
-    let watch = config.node.reload_on_change.then(|| follow_files(boot.files, handle.clone()));
+    let api = api::start(handle.clone(), &faults).await.context("starting the API")?;
+    let watch = config.node.reload_on_change.then(|| follow_files(handle.clone()));
 
     notify_systemd(&[sd_notify::NotifyState::Ready]);
     ready();
@@ -124,9 +126,9 @@ pub async fn serve_until(options: ServeOptions, ready: impl FnOnce()) -> anyhow:
 }
 
 /// Reloads when files change; the log says when that is not to be had.
-fn follow_files(files: Vec<PathBuf>, handle: Handle) -> JoinHandle<()> {
+fn follow_files(handle: Handle) -> JoinHandle<()> {
     tokio::spawn(async move {
-        if let Err(error) = watcher::run(files, handle).await {
+        if let Err(error) = watcher::run(handle).await {
             tracing::error!("reload-on-change does not work, reload by hand: {error}");
         }
     })
@@ -143,17 +145,26 @@ fn say_addresses(server: &dns::Running) {
 }
 
 /// Takes the sockets of the encrypted transports, with a certificate that follows its files. One that cannot be used, half renewed
-/// perhaps when the power went, is no reason not to answer over UDP and TCP.
-fn with_encrypted(bound: dns::Bound, listen: Option<&EncryptedListen>) -> anyhow::Result<dns::Bound> {
-    let Some(listen) = listen else { return Ok(bound) };
+/// perhaps when the power went, is no reason not to answer over UDP and TCP; what is wrong with it stands in the faults.
+fn with_encrypted(bound: dns::Bound, listen: Option<&EncryptedListen>) -> anyhow::Result<(dns::Bound, Faults)> {
+    let faults = Faults::default();
+    let Some(listen) = listen else {
+        return Ok((bound, faults));
+    };
     let (certificates, error) = Certificates::load_or_wait(&listen.files.cert, &listen.files.key);
-    if let Some(error) = error {
+    if let Some(error) = &error {
         tracing::error!("encrypted DNS is not answered until its certificate can be used, the rest is: {error}");
     }
-    certificates.follow();
-    bound
+    certificates.follow(&faults, error);
+    let bound = bound
         .with_encrypted(listen, certificates)
-        .context("opening the sockets of encrypted DNS")
+        .context("opening the sockets of encrypted DNS")?;
+    Ok((bound, faults))
+}
+
+/// Asks what is wrong with certificates.
+fn asking(faults: Faults) -> Box<dyn Fn() -> Option<String> + Send> {
+    Box::new(move || faults.told())
 }
 
 /// Where the host names of endpoints were when health was saved.

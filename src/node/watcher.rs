@@ -1,42 +1,52 @@
 //! `reload-on-change`: reloads when every watched file has been quiet for [`QUIET`].
 //!
 //! Folders are watched rather than files, because editors and config management replace files by renaming. A change in
-//! the same folder that concerns none of our files is ignored.
+//! the same folder that concerns none of our files is ignored. Which files are ours changes with each reload, whoever asked for it: what a
+//! config newly names is followed from then on, also where the reload was refused because of it.
 
 use crate::control::{Handle, ReloadRequest};
 use crate::model::Actor;
-use notify::{RecursiveMode, Watcher};
+use arc_swap::ArcSwap;
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// How long nothing may change before a reload.
 pub const QUIET: Duration = Duration::from_secs(2);
 
-/// Watches the files until the task is dropped. `files` are absolute or relative to the working folder.
+/// What is watched.
+struct Watched {
+    watcher: RecommendedWatcher,
+    /// Our files, absolute; the watcher's thread reads them.
+    files: Arc<ArcSwap<BTreeSet<PathBuf>>>,
+    /// The folders that are watched for them.
+    folders: BTreeSet<PathBuf>,
+}
+
+/// Follows the files of the config until the task is dropped.
 ///
 /// # Errors
 /// When the system's watch cannot be set up at all; a folder that cannot be watched is told in the log.
-pub async fn run(files: Vec<PathBuf>, handle: Handle) -> Result<(), notify::Error> {
+pub async fn run(handle: Handle) -> Result<(), notify::Error> {
     let (sender, mut changed) = mpsc::channel::<()>(1);
-    let names: BTreeSet<PathBuf> = files.iter().filter_map(|file| std::path::absolute(file).ok()).collect();
-    let watched = names.clone();
-    let mut watcher = notify::recommended_watcher(move |event: Result<notify::Event, notify::Error>| {
-        let concerns_us = event.is_ok_and(|event| !event.kind.is_access() && event.paths.iter().any(|path| watched.contains(path)));
-        if concerns_us {
-            // Full means that a change is known already.
-            let _ = sender.try_send(());
+    let mut files = handle.files();
+    let mut watched = Watched::new(sender.clone())?;
+    watched.follow(&files.borrow_and_update());
+    loop {
+        tokio::select! {
+            Some(()) = changed.recv() => {}
+            Ok(()) = files.changed() => {
+                if watched.follow(&files.borrow_and_update()) {
+                    // It may have changed after it was read and before it was watched.
+                    let _ = sender.try_send(());
+                }
+                continue;
+            }
+            else => return Ok(()),
         }
-    })?;
-    let folders: BTreeSet<&Path> = names.iter().filter_map(|file| file.parent()).collect();
-    for folder in folders {
-        // One folder that is gone must not keep the others from being followed.
-        if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
-            tracing::error!(folder = %folder.display(), "changes of files there are not noticed, reload by hand: {error}");
-        }
-    }
-    while changed.recv().await.is_some() {
         // Further changes start the wait anew.
         while let Ok(Some(())) = tokio::time::timeout(QUIET, changed.recv()).await {}
         let request = ReloadRequest {
@@ -50,5 +60,50 @@ pub async fn run(files: Vec<PathBuf>, handle: Handle) -> Result<(), notify::Erro
             Err(error) => super::serve::log_refusal("files changed", &error),
         }
     }
-    Ok(())
+}
+
+impl Watched {
+    /// Nothing yet; changes will be told to `sender`.
+    fn new(sender: mpsc::Sender<()>) -> Result<Watched, notify::Error> {
+        let files: Arc<ArcSwap<BTreeSet<PathBuf>>> = Arc::default();
+        let ours = files.clone();
+        let watcher = notify::recommended_watcher(move |event: Result<notify::Event, notify::Error>| {
+            let ours = ours.load();
+            if event.is_ok_and(|event| !event.kind.is_access() && event.paths.iter().any(|path| ours.contains(path))) {
+                // Full means that a change is known already.
+                let _ = sender.try_send(());
+            }
+        })?;
+        Ok(Watched {
+            watcher,
+            files,
+            folders: BTreeSet::new(),
+        })
+    }
+
+    /// Follows these files, absolute or relative to the working folder, and no others; whether there are new ones among them.
+    fn follow(&mut self, files: &BTreeSet<PathBuf>) -> bool {
+        let files: BTreeSet<PathBuf> = files.iter().filter_map(|file| std::path::absolute(file).ok()).collect();
+        let has_new = !files.is_subset(&self.files.load());
+        let folders: BTreeSet<PathBuf> = files.iter().filter_map(|file| file.parent()).map(Path::to_owned).collect();
+        self.files.store(Arc::new(files));
+        for folder in self.folders.difference(&folders) {
+            // Fails where the folder is gone, and its watch with it.
+            let _ = self.watcher.unwatch(folder);
+        }
+        self.folders.retain(|folder| folders.contains(folder));
+        for folder in folders {
+            if self.folders.contains(&folder) {
+                continue;
+            }
+            // One folder that is gone must not keep the others from being followed.
+            match self.watcher.watch(&folder, RecursiveMode::NonRecursive) {
+                Ok(()) => drop(self.folders.insert(folder)),
+                Err(error) => {
+                    tracing::error!(folder = %folder.display(), "changes of files there are not noticed, reload by hand: {error}");
+                }
+            }
+        }
+        has_new
+    }
 }

@@ -77,6 +77,8 @@ kinds! {
     ReloadRefused = "reload-refused",
     /// The node was started with `--answer-only`, or its writer broke, and it takes no change; raised by the writer's task.
     AnswerOnly = "answer-only",
+    /// A certificate of this node cannot be read from its files; raised by the writer.
+    CertificateUnusable = "certificate-unusable",
     /// The wall clock stepped; raised by the writer.
     ClockStepped = "clock-stepped",
 }

@@ -10,6 +10,8 @@
 //! changed, broken ──▶ the present pair stays; WARN once the same fault was seen at two looks in a row
 //! broken at the start ──▶ an error for the API; encrypted DNS begins without, and shows the pair once it is good
 //! ```
+//! What is wrong at present stands in [`Faults`], for an alert that lasts as long.
+//!
 //! The second look is for renewals that write two files one after the other: between the two they do not go together.
 //!
 //! Deliberately absent: getting certificates (ACME), client certificates, and any wish of a protocol beyond its ALPN words.
@@ -21,6 +23,7 @@ use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -50,6 +53,28 @@ pub struct TlsError {
     pub path: PathBuf,
     /// What is wrong.
     pub what: String,
+}
+
+/// What is wrong with certificates that are followed; clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Faults(Arc<Mutex<BTreeMap<PathBuf, String>>>);
+
+impl Faults {
+    /// All of it in words; none where every certificate can be used.
+    pub fn told(&self) -> Option<String> {
+        let faults = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let told: Vec<&str> = faults.values().map(String::as_str).collect();
+        (!told.is_empty()).then(|| told.join("; "))
+    }
+
+    /// What is wrong, or no longer, with the certificate in a file.
+    fn set(&self, cert: &Path, fault: Option<String>) {
+        let mut faults = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match fault {
+            Some(fault) => drop(faults.insert(cert.to_owned(), fault)),
+            None => drop(faults.remove(cert)),
+        }
+    }
 }
 
 /// What a file looked like: another inode, size or time means that it is to be read again.
@@ -122,11 +147,15 @@ impl Certificates {
         Ok(true)
     }
 
-    /// Looks at the files again and again, as long as anybody holds the certificate. Needs a tokio runtime.
-    pub fn follow(self: &Arc<Self>) {
+    /// Looks at the files again and again, as long as anybody holds the certificate, and keeps `faults` on what is wrong with them, from what
+    /// was found at the start on. Needs a tokio runtime.
+    pub fn follow(self: &Arc<Self>, faults: &Faults, at_start: Option<TlsError>) {
         let certificates = Arc::downgrade(self);
+        let mut fault = Fault::new(faults.clone());
+        if let Some(error) = at_start {
+            fault.at_start(&self.cert, error);
+        }
         tokio::spawn(async move {
-            let mut fault = Fault::default();
             loop {
                 tokio::time::sleep(LOOK_INTERVAL).await;
                 let Some(found) = look(&certificates).await else { return };
@@ -174,34 +203,49 @@ async fn look(certificates: &Weak<Certificates>) -> Option<(PathBuf, Result<bool
 }
 
 /// The fault of the last look.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Fault {
     last: Option<TlsError>,
     is_told: bool,
+    faults: Faults,
 }
 
 impl Fault {
-    /// Logs what a look found: a replacement, or a fault that stays.
+    /// Nothing is wrong yet.
+    fn new(faults: Faults) -> Fault {
+        Fault {
+            last: None,
+            is_told: false,
+            faults,
+        }
+    }
+
+    /// There is no certificate to begin with; the log was told so.
+    fn at_start(&mut self, cert: &Path, error: TlsError) {
+        let told = format!("encrypted DNS is not answered until its certificate can be used: {error}");
+        self.faults.set(cert, Some(told));
+        (self.last, self.is_told) = (Some(error), true);
+    }
+
+    /// Tells what a look found: a replacement, or a fault that stays.
     fn tell(&mut self, (path, found): (PathBuf, Result<bool, TlsError>)) {
         match found {
             Ok(replaced) => {
                 if replaced {
                     tracing::info!(path = %path.display(), "the certificate was replaced");
                 }
-                *self = Fault::default();
+                (self.last, self.is_told) = (None, false);
+                self.faults.set(&path, None);
             }
             Err(error) if self.last.as_ref() == Some(&error) => {
                 if !self.is_told {
-                    tracing::warn!("the new certificate is not used, what was shown before stays: {error}");
+                    let told = format!("the new certificate is not used, what was shown before stays: {error}");
+                    tracing::warn!("{told}");
+                    self.faults.set(&path, Some(told));
                 }
                 self.is_told = true;
             }
-            Err(error) => {
-                *self = Fault {
-                    last: Some(error),
-                    is_told: false,
-                };
-            }
+            Err(error) => (self.last, self.is_told) = (Some(error), false),
         }
     }
 }
@@ -361,12 +405,24 @@ mod tests {
             path: "key.pem".into(),
             what: "gone".into(),
         };
-        let mut fault = Fault::default();
+        let faults = Faults::default();
+        let mut fault = Fault::new(faults.clone());
         fault.tell(("cert.pem".into(), Err(error.clone())));
-        assert!(!fault.is_told);
+        assert!(!fault.is_told && faults.told().is_none());
         fault.tell(("cert.pem".into(), Err(error.clone())));
-        assert!(fault.is_told);
+        assert!(fault.is_told && faults.told().is_some_and(|told| told.contains("gone")));
         fault.tell(("cert.pem".into(), Ok(true)));
-        assert!(!fault.is_told && fault.last.is_none());
+        assert!(!fault.is_told && fault.last.is_none() && faults.told().is_none());
+        // At a start it is told at once, and another fault in its stead changes nothing until it stays.
+        let mut other = Fault::new(faults.clone());
+        other.at_start(Path::new("other.pem"), error.clone());
+        let found = TlsError {
+            what: "empty".into(),
+            ..error
+        };
+        other.tell(("other.pem".into(), Err(found)));
+        assert!(faults.told().is_some_and(|told| told.contains("encrypted DNS is not answered")));
+        other.tell(("other.pem".into(), Ok(true)));
+        assert_eq!(faults.told(), None);
     }
 }
