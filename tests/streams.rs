@@ -267,3 +267,39 @@ fn a_flood_of_connections_leaves_room_for_others() {
     assert!(try_ask(site.dns, "shop.example.net.", RecordType::A).is_some());
     site.cli_code(0, &["status"]);
 }
+
+/// Out of descriptors: UDP answers on, the log says it once, and once there are some again TCP answers too.
+#[test]
+fn without_descriptors_udp_answers_and_the_log_is_not_filled() {
+    let site = Site::new(PLAIN);
+    let mut server = site.spawn_limited(120);
+    server.wait_ready();
+    let said = |what: &str| site.log().matches(what).count();
+    let (no_tcp, no_api) = ("connections cannot be accepted", "the API cannot take a connection");
+    let mut taken: Vec<TcpStream> = (0..200).map(|_| TcpStream::connect(site.api).unwrap()).collect();
+    wait_for("the API to be out of descriptors", || (said(no_api) > 0).then_some(()));
+    let mut waiting: Vec<TcpStream> = (0..30).map(|_| connect(&site)).collect();
+    wait_for("TCP to be out of descriptors", || (said(no_tcp) > 0).then_some(()));
+    // One place after the other becomes free and is taken at once: the log need not tell each time.
+    for _ in 0..5 {
+        drop(taken.remove(0));
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_millis(300) {
+            assert!(try_ask(site.dns, "shop.example.net.", RecordType::A).is_some());
+        }
+    }
+    assert_eq!((said(no_tcp), said(no_api)), (1, 1), "{}", site.log());
+    drop(taken);
+    for stream in &mut waiting {
+        // Those that were ended to make room say so.
+        let _ = stream.write_all(&ask_shop());
+    }
+    drop(waiting);
+    wait_for("TCP to be answered again", || {
+        let mut stream = TcpStream::connect(site.dns).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
+        stream.write_all(&ask_shop()).ok()?;
+        (stream.read(&mut [0; 512]).ok()? > 2).then_some(())
+    });
+    site.cli_code(0, &["status"]);
+}

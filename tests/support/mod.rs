@@ -207,11 +207,27 @@ impl Site {
 
     /// The same, with the config named in another way; relative to the site's folder.
     pub fn spawn_config(&self, config: &Path, arguments: &[&str]) -> Server<'_> {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_pointsman"))
-            .arg("serve")
-            .arg("--config")
-            .arg(config)
-            .args(arguments)
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pointsman"));
+        command.arg("serve").arg("--config").arg(config).args(arguments);
+        self.start(command)
+    }
+
+    /// The same, where the server may open so many files only.
+    pub fn spawn_limited(&self, descriptors: u32) -> Server<'_> {
+        let mut command = Command::new("sh");
+        command.args([
+            "-c",
+            "ulimit -n $0; exec \"$@\"",
+            &descriptors.to_string(),
+            env!("CARGO_BIN_EXE_pointsman"),
+        ]);
+        command.arg("serve").arg("--config").arg(self.config());
+        self.start(command)
+    }
+
+    /// Starts a server and reads its log.
+    fn start(&self, mut command: Command) -> Server<'_> {
+        let mut child = command
             .current_dir(self.dir.path())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
