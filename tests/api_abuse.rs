@@ -477,3 +477,56 @@ fn random_octets_do_no_harm() {
     assert_eq!(seq(&site), before);
     alive(&site, &mut server);
 }
+
+/// Nobody from outside may have more than a quarter of the connections; this machine's own users still come in then.
+#[test]
+fn a_client_from_outside_has_a_share_of_the_connections() {
+    // The address that this machine has outside of loopback; nothing is sent.
+    let outside = std::net::UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
+        socket.connect("192.0.2.254:9")?;
+        socket.local_addr()
+    });
+    let Some(address) = outside.ok().map(|outside| outside.ip()).filter(|address| !address.is_loopback()) else {
+        eprintln!("SKIPPED: this machine has no address but loopback");
+        return;
+    };
+    let site = site();
+    let config = std::fs::read_to_string(site.config()).unwrap();
+    let listen = format!(
+        "listen = \"0.0.0.0:{}\"\nallow-plaintext = true\ntoken-file = \"tokens.toml\"",
+        site.api.port()
+    );
+    std::fs::write(
+        site.config(),
+        config.replace(&format!("listen = \"{}\"\nsocket", site.api), &(listen + "\nsocket")),
+    )
+    .unwrap();
+    let hash = pointsman::ledger::Hash::of(b"sesame");
+    std::fs::write(
+        site.path("tokens.toml"),
+        format!("[[token]]\nname = \"ada\"\nrole = \"viewer\"\nsha256 = \"{hash}\"\n"),
+    )
+    .unwrap();
+    let mut server = site.spawn(&[]);
+    server.wait_answering();
+    support::wait_for("the API", || site.get("/livez").filter(|(status, _)| *status == 200));
+    // A kept connection that is answered has a place; whatever the answer is.
+    let ask = || {
+        let mut stream = TcpStream::connect((address, site.api.port())).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").ok()?;
+        stream.read(&mut [0; 1024]).is_ok_and(|octets| octets > 0).then_some(stream)
+    };
+    let begin = std::time::Instant::now();
+    let admitted: Vec<TcpStream> = (0..100).filter_map(|_| ask()).collect();
+    // Kept connections that are silent end after ten seconds.
+    assert!(
+        begin.elapsed() < std::time::Duration::from_secs(9),
+        "this machine is too slow to tell"
+    );
+    assert_eq!(admitted.len(), 64);
+    assert_eq!(get(&site, "/livez").status, 200);
+    drop(admitted);
+    support::wait_for("a place", &ask);
+    alive(&site, &mut server);
+}
