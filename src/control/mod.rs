@@ -11,6 +11,7 @@ mod batch;
 mod both;
 mod commit;
 mod events;
+mod lookups;
 mod publish;
 mod reload;
 mod roles;

@@ -15,15 +15,14 @@
 use super::alerts::{Alerts, Turn};
 use super::commit::Rest;
 use super::events::Events;
+use super::lookups::Lookup;
 use super::publish::{Prepared, Publisher};
 use super::reload::Candidate;
 use super::types::{AlertKey, Happening, HistoryPage, HistoryRequest, Receipt, ReloadRequest, Serving, SubmitError};
 use crate::config::{Config, Outline};
 use crate::health::{Book, Change, ChangeKind, History};
 use crate::ledger::{Entry, Hash};
-use crate::model::{
-    Actor, AppId, Body, Diagnostic, Draft, Endpoint, Fleet, HealthSource, Mono, Name, Now, Outcome, ProbeTarget, RegionId, Seq, Suspicion,
-};
+use crate::model::{Actor, AppId, Body, Diagnostic, Draft, HealthSource, Mono, Name, Now, Outcome, ProbeTarget, Seq, Suspicion};
 use crate::probe::{ProbeEvent, Prober};
 use crate::role::{Request, State, Watch};
 use crate::steering::AlertKind;
@@ -84,9 +83,6 @@ pub(super) struct Waiter {
     /// The verb, for the metrics.
     pub kind: &'static str,
 }
-
-/// A host name that is an endpoint, and where.
-type Lookup = (AppId, RegionId, Name);
 
 /// The append under way.
 pub(super) struct InFlight {
@@ -377,36 +373,6 @@ impl Writer {
         self.take_changes(changes, now);
     }
 
-    /// Counts a failed look-up, and keeps the alert on all that fail what they are.
-    fn note_lookup(&mut self, app: AppId, region: RegionId, host: Name, error: Option<String>) {
-        if error.is_some() {
-            self.metrics.lookup_failed(app.as_str(), region.as_str());
-        }
-        let key = (app, region, host);
-        match error.filter(|_| is_looked_up(&self.config.fleet, &key)) {
-            Some(error) => drop(self.lookups.insert(key, error)),
-            None => drop(self.lookups.remove(&key)),
-        }
-        self.alert_of_lookups();
-    }
-
-    /// Forgets look-ups that the config no longer asks for.
-    pub(super) fn forget_lookups(&mut self) {
-        self.lookups.retain(|key, _| is_looked_up(&self.config.fleet, key));
-    }
-
-    /// Raises or ends the alert on look-ups.
-    pub(super) fn alert_of_lookups(&mut self) {
-        let message = self.lookups.iter().next().map(|((app, region, host), error)| {
-            let more = match self.lookups.len() {
-                1 => String::new(),
-                count => format!(", and {} more fail", count - 1),
-            };
-            format!("the look-up of {host} ({app} in {region}) fails: {error}; the last addresses are kept{more}")
-        });
-        self.node_alert(AlertKind::LookupFailing, message);
-    }
-
     /// Counts a run in the metrics.
     fn count(&self, outcome: &Outcome) {
         let spec = self
@@ -589,13 +555,6 @@ impl Writer {
         }
         let _ = reply.send(());
     }
-}
-
-/// Whether a look-up is asked for by the config.
-fn is_looked_up(fleet: &Fleet, (app, region, host): &Lookup) -> bool {
-    let app = fleet.apps.get(app);
-    // Without probes nobody looks the host name up.
-    app.is_some_and(|app| !app.probes.is_empty() && app.endpoints_of(region).contains(&Endpoint::Host(host.clone())))
 }
 
 /// What an operator must know while the prober is suspected.

@@ -314,11 +314,8 @@ impl Desk<'_> {
             let Some(known) = finder.find(&steered.name).filter(|known| known.active == *region) else {
                 continue;
             };
-            let is_fresh = |to: &RegionId| {
-                let status = self.health.region(&steered.app.id, to).map(|status| status.confirmed().health);
-                matches!(status, Some(RegionHealth::Healthy | RegionHealth::Degraded))
-            };
-            let healthy = candidates_of(self.state, steered, known, self.health).into_iter().find(is_fresh);
+            let mut candidates = candidates_of(self.state, steered, known, self.health).into_iter();
+            let healthy = candidates.find(|to| self.is_trusted(steered, to));
             let fallback = steered
                 .order
                 .iter()
@@ -370,6 +367,12 @@ impl Desk<'_> {
             forced,
             evidence: seen,
         }))
+    }
+
+    /// Whether a region is known to be well, by evidence of now.
+    fn is_trusted(&self, steered: &SteeredName, region: &RegionId) -> bool {
+        let status = self.health.region(&steered.app.id, region).map(|status| status.confirmed().health);
+        matches!(status, Some(RegionHealth::Healthy | RegionHealth::Degraded))
     }
 
     /// Why a name cannot leave a region that is being evacuated, and what would help.
