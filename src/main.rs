@@ -9,11 +9,7 @@ const STOP_TIME_MAX: Duration = Duration::from_secs(2);
 fn main() -> ExitCode {
     // The first and only one in this process, so this cannot fail; were it to, TLS would say so when it is needed.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .on_thread_start(pointsman::precedence::step_back)
-        .build()
-    {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("pointsman: starting the runtime: {error}");

@@ -123,6 +123,28 @@ fn check(world: &World, snapshot: &Snapshot, reference: &ZoneSet, qname: &Name, 
     }
 }
 
+/// Questions for ANY go on past a DNAME, and end at any other alias.
+#[test]
+fn any_past_a_dname_meets_a_steered_name_without_an_answer() {
+    let text = "$TTL 300\n@ SOA ns host 1 2 3 4 300\n@ NS ns\nns A 192.0.2.1\ndn DNAME under\nx.under TXT \"beside\"\nwww CNAME x.under\n";
+    let zones = vec![zone("example.", text)];
+    let name = |text: &str| Name::parse(text).unwrap();
+    let region = [("iad", addresses(&["192.0.2.10"])), ("fra", addresses(&["192.0.2.20"]))];
+    let input = steered("x.under.example.", 30, &region, None, Answer::Servfail);
+    let world = World {
+        zones,
+        steered: BTreeMap::from([(name("x.under.example."), input)]),
+    };
+    let (snapshot, reference) = (world.snapshot(1), world.overlaid());
+    for asked in ["x.dn.example.", "www.example.", "x.under.example."] {
+        for qtype in [Rtype::ANY, Rtype::A, Rtype::CNAME, Rtype::TXT] {
+            check(&world, &snapshot, &reference, &name(asked), qtype, None);
+        }
+    }
+    let past = ask(&snapshot, &query(&name("x.dn.example."), Rtype::ANY.0, None), Transport::Udp);
+    assert_eq!(past.rcode, u16::from(rcode::SERVFAIL));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
