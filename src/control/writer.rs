@@ -244,6 +244,8 @@ impl Writer {
                 tokio::task::yield_now().await;
                 self.tell_entries(rest, self.clock.now());
             }
+            // Also before health is saved: its ages are to have the time of a suspension in them.
+            self.look_at_clocks();
             self.tick(self.clock.now());
         }
     }
@@ -537,6 +539,7 @@ impl Writer {
                 )));
             }
         }
+        self.look_at_clocks();
         let now = self.clock.now();
         if self.takes_changes() {
             let node = self.config.node.name.clone();

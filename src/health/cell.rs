@@ -192,6 +192,11 @@ impl Cell {
         let fresh = |at: Mono| now.since(at).saturating_add(slept) < spec.stale_after;
         let ran = self.heard_at().is_some_and(fresh);
         if ran && self.said.is_none_or(|(_, at)| fresh(at)) {
+            // The time counts all the same: for when it goes stale, and for the next suspension.
+            let ago = |at: Mono| at.minus(slept);
+            self.last = self.last.take().map(|last| Run { at: ago(last.at), ..last });
+            self.inherited = self.inherited.map(ago);
+            self.said = self.said.map(|(observed, at)| (observed, ago(at)));
             return None;
         }
         (self.failures, self.successes) = (0, 0);

@@ -334,6 +334,7 @@ impl Book {
                 }
             }
         }
+        self.recount_due();
         changes
     }
 

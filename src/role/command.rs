@@ -314,12 +314,11 @@ impl Desk<'_> {
             let Some(known) = finder.find(&steered.name).filter(|known| known.active == *region) else {
                 continue;
             };
-            let mut candidates = candidates_of(self.state, steered, known, self.health).into_iter();
-            let healthy = candidates.find(|to| self.is_trusted(steered, to));
-            let fallback = steered
-                .order
-                .iter()
-                .find(|other| *other != region && !self.state.is_drained_at(known, other));
+            let candidates = candidates_of(self.state, steered, known, self.health);
+            let healthy = candidates.iter().find(|to| self.is_trusted(steered, to)).cloned();
+            let open = |other: &&RegionId| *other != region && !self.state.is_drained_at(known, other);
+            // What was well before a suspension comes before what was not.
+            let fallback = candidates.first().or_else(|| steered.order.iter().find(open));
             let to = match (healthy, fallback) {
                 (Some(to), _) => to,
                 (None, Some(to)) if may_force => {

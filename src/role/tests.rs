@@ -169,6 +169,38 @@ fn nothing_is_decided_on_what_is_unconfirmed() {
     assert_eq!(offered(&health), []);
 }
 
+/// Forced after a suspension, an evacuation goes to what was well before it and not to what was not.
+#[test]
+fn an_evacuation_that_is_forced_prefers_what_was_well_last() {
+    let app = app("shop", &["iad", "fra", "sin"]);
+    let (fleet, mut health) = (fleet(vec![app.clone()]), Health::default());
+    for (region, was) in [
+        ("iad", RegionHealth::Healthy),
+        ("fra", RegionHealth::Unhealthy),
+        ("sin", RegionHealth::Healthy),
+    ] {
+        health.set(&app, region, was, start());
+        let status = health.regions.get_mut(&(app.id.clone(), RegionId::new(region))).unwrap();
+        let (health, observed) = (RegionHealth::Unknown, Observed::None);
+        status.unconfirmed = Some(Confirmed { health, observed });
+    }
+    let evacuate = |overrides: &[Gate]| Request {
+        command: Command::Evacuate {
+            region: RegionId::new("iad"),
+            leave: Default::default(),
+            overrides: overrides.iter().copied().collect(),
+        },
+        ..request("b", "fra")
+    };
+    assert!(handle(&state(&fleet), &fleet, &health, start(), &evacuate(&[])).is_err());
+    let drafts = handle(&state(&fleet), &fleet, &health, start(), &evacuate(&[Gate::TargetHealthy])).unwrap();
+    let Body::Evacuated { moves, overridden, .. } = &drafts[0].body else {
+        panic!("{drafts:?}");
+    };
+    assert_eq!(moves[0].to, RegionId::new("sin"));
+    assert_eq!(overridden[..], [Gate::TargetHealthy], "on the record all the same");
+}
+
 /// A delay does not go on over a suspension, also when nobody polled meanwhile.
 #[test]
 fn a_delay_starts_anew_after_a_suspension() {

@@ -111,6 +111,22 @@ fn a_short_suspension_is_counted_as_age_and_changes_nothing_that_is_fresh() {
 }
 
 #[test]
+fn short_suspensions_add_up_and_bring_the_end_of_what_is_fresh_nearer() {
+    let nap = Duration::from_secs(12);
+    let mut bench = Bench::new(shop(&[A], vec![probe(80)]));
+    bench.outcome(A, 0, None);
+    assert_eq!(bench.book.wake(nap, bench.now), []);
+    assert_eq!(bench.book.wake(nap, bench.now), [], "24 s of 30");
+    let mut other = bench.book.clone();
+    assert_eq!(bench.book.wake(nap, bench.now).len(), 1, "36 s of 30");
+    assert_eq!(other.next_due(), Some(bench.now.mono.plus(Duration::from_secs(6))));
+    bench.after(6);
+    assert!(!other.poll(bench.now).is_empty());
+    let status = other.region(&AppId::new("shop"), &RegionId::new("iad")).unwrap();
+    assert_eq!(status.health, RegionHealth::Unknown);
+}
+
+#[test]
 fn what_was_under_way_says_nothing_whatever_it_says() {
     let mut bench = Bench::new(shop(&[A], vec![probe(80)]));
     bench.outcome(A, 0, REFUSED);
