@@ -129,6 +129,9 @@ impl Cell {
             values: outcome.values.clone(),
         };
         if let Some(why) = discard {
+            if why == Discard::Suspected && self.verdict == Verdict::Unhealthy {
+                self.stay_sick(at);
+            }
             self.aside = Some((why, run));
             self.expire(spec, now);
             return;
@@ -239,6 +242,17 @@ impl Cell {
         }
         self.frozen = true;
         self.forget();
+    }
+
+    /// Sick before this machine was suspended, and while the prober is suspected no word to the contrary: what is shown does not
+    /// go stale, so that the answers stay as they are; its age goes on, so that it confirms nothing.
+    fn stay_sick(&mut self, at: Mono) {
+        let age = self.heard_at().map(|heard| at.since(heard)).unwrap_or_default();
+        self.unconfirmed = self.unconfirmed.map(|slept| slept.saturating_add(age));
+        match &mut self.last {
+            Some(last) => last.at = at,
+            None => self.inherited = Some(at),
+        }
     }
 
     /// Starts anew from `unknown`.

@@ -184,8 +184,8 @@ fn a_suspicion_on_waking_leaves_the_sick_sick_and_unconfirmed() {
     bench.book.suspect_above(50);
     bench.book.wake(HOURS, bench.now);
     // The network is not up yet: everything is cut off, everywhere.
-    for _ in 0..10 {
-        bench.after(1);
+    for _ in 0..45 {
+        bench.after(1); // longer than anything stays fresh
         for (address, region) in [(A, "iad"), (B, "iad"), (A, "fra"), (B, "fra")] {
             let mut cut = outcome(address, 0, bench.now.mono, REFUSED);
             cut.target.region = RegionId::new(region);
