@@ -72,7 +72,7 @@ pub fn come_first() {
 pub fn come_first() {}
 
 /// Offers the core to whoever waits for it: to be called after each piece of work of which there may be thousands. Now and then a
-/// piece costs nothing but a look at the clock; many in a row give way every [`SPELL`].
+/// piece costs nothing but a look at the clock; many in a row give way after 100 µs each time.
 pub fn give_way() {
     let spell = Spell::after(SPELL_OF_THREAD.get(), Instant::now());
     SPELL_OF_THREAD.set(spell);
