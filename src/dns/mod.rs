@@ -6,6 +6,13 @@
 //! never takes a lock for a query. TCP has lanes of its own (`stream`), so that no abuse of it is felt by UDP,
 //! and DNS over TLS has others. DNS over QUIC (`quic`) and HTTPS (`https`) run on a tokio runtime apart.
 //!
+//! Measured and not done, with bare echoes on two cores of one machine (Linux 6.18): io_uring (multishot receives into a ring of buffers,
+//! sends submitted in one call) takes 5 to 7 % more CPU a packet than `recvmmsg` and `sendmmsg` when busy, and as much at 20,000
+//! packets a second. Steering packets to the lane of the CPU that they came in on (`SO_INCOMING_CPU`, or a classic BPF program
+//! on the group of sockets) takes 10 to 15 % more when busy; at 20,000 packets a second it saves up to 40 %, but only where lanes are
+//! pinned and each core has its share of the interrupts, which a server cannot know of its machine. Whatever hands frames to
+//! `respond` can be a lane, one on AF_XDP too.
+//!
 //! At start each address is first bound once without `SO_REUSEPORT`: otherwise a second server on the
 //! same port would go unnoticed and take half of the queries.
 //!
