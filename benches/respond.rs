@@ -11,9 +11,11 @@ use std::sync::Arc;
 /// A steered name of two regions, answered from the one given.
 fn steered(number: usize, region: &str) -> SteeredInput {
     let name = Name::parse(&format!("app{number}.example.")).expect("a name");
-    let addresses = |net: u8| Answer::Addresses {
-        v4: vec![[192, 0, net, 1].into(), [192, 0, net, 2].into()],
-        v6: vec![[0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(net)].into()],
+    let addresses = |net: u8| {
+        Arc::new(Answer::Addresses {
+            v4: vec![[192, 0, net, 1].into(), [192, 0, net, 2].into()],
+            v6: vec![[0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(net)].into()],
+        })
     };
     let answer = addresses(if region == "iad" { 2 } else { 3 });
     SteeredInput {

@@ -18,6 +18,7 @@
 //! | tier | module | owns |
 //! |---|---|---|
 //! | T0 | [`model`] | the nouns: names, regions, applications, health, decisions, what is recorded, findings, time |
+//! | T0 | [`both`] | two halves of a large piece of work at once |
 //! | T1 pure | [`zone`] | master file text → zone; RFC 1034/4592/6672 lookup as data |
 //! | T1 pure | [`health`] | outcomes → verdicts: rise, fall, leaky failure counter, age, `unknown` |
 //! | T1 pure | [`role`] | commands → drafts or refusals, verdicts and time → moves and proposals, entries → state, the gates |
@@ -75,6 +76,7 @@
 
 pub mod answer;
 pub mod api;
+pub mod both;
 pub mod cli;
 pub mod config;
 pub mod control;

@@ -318,7 +318,7 @@ impl Oracle {
             let apex = oracle.zone(&steered, false).unwrap().apex.clone();
             let zone = oracle.0.iter_mut().find(|zone| zone.apex == apex).unwrap();
             zone.nodes.entry(steered.clone()).or_default();
-            zone.steered.insert(steered, (input.decision.answer.clone(), input.ttl));
+            zone.steered.insert(steered, (Answer::clone(&input.decision.answer), input.ttl));
         }
         oracle
     }

@@ -54,7 +54,7 @@ impl Reference for World {
             return expected;
         };
         let is_decided = matches!(qtype, Rtype::A | Rtype::AAAA | Rtype::CNAME | Rtype::ANY);
-        if input.decision.answer == Answer::Servfail && is_decided && expected.outcome != Outcome::ChainEnds {
+        if *input.decision.answer == Answer::Servfail && is_decided && expected.outcome != Outcome::ChainEnds {
             expected.rcode = rcode::SERVFAIL;
             expected.aa = false;
             expected.answer.clear();
@@ -179,7 +179,7 @@ proptest! {
             let keys: Vec<Name> = world.steered.keys().cloned().collect();
             let Some(name) = keys.get(dice.below(keys.len().max(1))).cloned() else { break };
             let old = &world.steered[&name];
-            let regions: Vec<(&str, Answer)> = old.regions.iter().map(|(region, answer)| (region.as_str(), answer.clone())).collect();
+            let regions: Vec<(&str, Answer)> = old.regions.iter().map(|(region, answer)| (region.as_str(), Answer::clone(answer))).collect();
             let mut answer = if dice.one_in(2) { regions[0].1.clone() } else { some_answer(&mut dice, "example.") };
             if matches!(answer, Answer::Host(_)) {
                 answer = Answer::Servfail;

@@ -10,7 +10,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("zone", &["model"]),
     ("health", &["model"]),
-    ("role", &["model"]),
+    ("both", &[]),
+    ("role", &["model", "both"]),
     ("ledger", &["model"]),
     ("config", &["model", "zone"]),
     ("steering", &["model", "role"]),
@@ -38,6 +39,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "store",
             "telemetry",
             "precedence",
+            "both",
         ],
     ),
     (

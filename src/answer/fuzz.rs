@@ -71,7 +71,7 @@ fn world() -> Option<Snapshot> {
 
 /// A steered name with one answer.
 fn steered(name: &str, answer: Answer, reason: Reason) -> Option<SteeredInput> {
-    let (name, region) = (Name::parse(name).ok()?, RegionId::new("iad"));
+    let (name, region, answer) = (Name::parse(name).ok()?, RegionId::new("iad"), Arc::new(answer));
     Some(SteeredInput {
         ttl: 30,
         regions: vec![(region.clone(), answer.clone())],

@@ -87,11 +87,8 @@ impl Snapshot {
     /// changed; names that are not steered here are passed over.
     pub fn decided<'d>(&self, decisions: impl IntoIterator<Item = &'d Arc<Decision>>) -> Snapshot {
         let mut slots = self.slots.clone();
-        for decision in decisions {
-            if let Some(id) = self.world.steered.id(&decision.name) {
-                slots.decide(id, decision);
-            }
-        }
+        let by_name = decisions.into_iter().map(|decision| (&decision.name, decision.as_ref()));
+        slots.decide(self.world.steered.ids_of(by_name));
         Snapshot {
             world: self.world.clone(),
             slots,

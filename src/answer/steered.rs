@@ -37,7 +37,7 @@ pub struct SteeredInput {
     /// The TTL of its answers, which also caps that of negative answers, seconds.
     pub ttl: u32,
     /// Every region's full answer, in the order of the config.
-    pub regions: Vec<(RegionId, Answer)>,
+    pub regions: Vec<(RegionId, Arc<Answer>)>,
     /// What is answered now.
     pub decision: Arc<Decision>,
     /// Whether probes count for it, so that not to know its health is worth a word.
@@ -79,6 +79,19 @@ impl SteeredNames {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.names.is_empty()
+    }
+
+    /// The ids of names, those that are not steered here passed over: quickest where they come in the order of the ids.
+    pub(super) fn ids_of<'d, D>(&self, names: impl Iterator<Item = (&'d Name, D)>) -> impl Iterator<Item = (SteeredId, D)> {
+        let mut next = SteeredId(0);
+        names.filter_map(move |(name, of)| {
+            let id = match self.name(next) {
+                Some(expected) if expected == name => next,
+                _ => self.id(name)?,
+            };
+            next = SteeredId(id.0 + 1);
+            Some((id, of))
+        })
     }
 
     /// The id of a name.
@@ -184,7 +197,7 @@ struct RegionAnswer {
     /// The region.
     region: RegionId,
     /// As given: an equal decision takes the wire form over.
-    answer: Answer,
+    answer: Arc<Answer>,
     /// In wire form.
     laid: Arc<Laid>,
 }
@@ -293,10 +306,29 @@ impl Slots {
         }
     }
 
-    /// Changes what one slot answers now, as [`Slots::change`] does.
-    pub(super) fn decide(&mut self, id: SteeredId, decision: &Decision) {
-        if let Some(slot) = self.get_mut(id) {
-            *slot = Slot::decided(slot.regions.clone(), (slot.ttl, slot.is_probed), decision);
+    /// Changes what slots answer now. Of neighbours that come one after the other the way is copied once.
+    pub(super) fn decide<'d>(&mut self, decided: impl Iterator<Item = (SteeredId, &'d Decision)>) {
+        let mut decided = decided.peekable();
+        while let Some((id, decision)) = decided.next() {
+            let (branch, chunk, first) = Slots::path(id);
+            let Some(branch) = self.0.get_mut(branch).map(Arc::make_mut) else {
+                continue;
+            };
+            let Some(chunk) = branch.0.get_mut(chunk) else { continue };
+            let (mut due, mut last) = (Some((first, decision)), id);
+            let slots = chunk.0.iter().enumerate().map(|(at, slot)| {
+                let Some((_, decision)) = due.take_if(|(due, _)| *due == at) else {
+                    return slot.clone();
+                };
+                // The next one too, where it is further on in this chunk.
+                let next = decided.next_if(|(next, _)| *next > last && next.index() / CHUNK_SLOTS == last.index() / CHUNK_SLOTS);
+                due = next.map(|(next, decision)| {
+                    last = next;
+                    (Slots::path(next).2, decision)
+                });
+                Slot::decided(slot.regions.clone(), (slot.ttl, slot.is_probed), decision)
+            });
+            *chunk = Arc::new(Chunk(slots.collect()));
         }
     }
 

@@ -3,10 +3,11 @@
 //! A persistent map makes the copy free. Commands are handled one after the other, so that each sees those before it; what
 //! they come to is said to nobody before the append ended (`commit`). Nothing here changes the state in force.
 
-use super::both::both;
 use super::reload::{self, Candidate};
 use super::types::{ReloadRequest, Serving, SubmitError, bounded};
 use super::writer::{Reply, Waiter, Writer};
+use crate::both::both;
+use crate::health::Book;
 use crate::ledger::{self, Hash};
 use crate::model::{Body, Diagnostic, Draft, Fleet, HealthSource, Name, Now, Seq};
 use crate::role::{self, After, Request};
@@ -149,18 +150,6 @@ impl Writer {
         batch.add_checked(drafts, &self.config.fleet, now)
     }
 
-    /// What the receipts of commands warn of.
-    pub(super) fn warn(&self, waiters: &mut [Waiter], entries: &[Arc<ledger::Entry>]) {
-        let now = self.clock.now();
-        for waiter in waiters.iter_mut().filter(|waiter| !waiter.is_repeated) {
-            let Ok(Some((seq, _))) = waiter.outcome else { continue };
-            // A command makes one entry.
-            let entry = entries.iter().find(|entry| entry.seq == seq);
-            let drafts = entry.map(|entry| std::slice::from_ref(&entry.draft)).unwrap_or_default();
-            waiter.warnings.extend(warnings_of(drafts, &self.config.fleet, &self.health, now));
-        }
-    }
-
     /// What a request with this id was answered before, also before a restart: the same request is answered so again, another
     /// one is told that the id is taken.
     fn recorded(&self, batch: &Batch, request_id: Option<&str>, is_same: impl Fn(&role::Used) -> bool) -> Recorded {
@@ -267,6 +256,17 @@ impl Writer {
             body,
         });
         batch.add(drafts, &candidate.config.fleet, now).map(|last| (last, true))
+    }
+}
+
+/// Adds to the receipts of commands what they warn of.
+pub(super) fn warn(waiters: &mut [Waiter], entries: &[Arc<ledger::Entry>], fleet: &Fleet, health: &Book, now: Now) {
+    for waiter in waiters.iter_mut().filter(|waiter| !waiter.is_repeated) {
+        let Ok(Some((seq, _))) = waiter.outcome else { continue };
+        // A command makes one entry.
+        let entry = entries.iter().find(|entry| entry.seq == seq);
+        let drafts = entry.map(|entry| std::slice::from_ref(&entry.draft)).unwrap_or_default();
+        waiter.warnings.extend(warnings_of(drafts, fleet, health, now));
     }
 }
 

@@ -3,12 +3,12 @@
 //! Everything that waits is judged on a tentative copy of the state (`batch`), and its entries go out in one durable write.
 //! Nobody but this file replaces the state.
 
-use super::batch::Batch;
-use super::both::MANY_NAMES;
+use super::batch::{Batch, warn};
 use super::publish::{Moment, Prepared, Replaced};
 use super::reload::Candidate;
 use super::types::{Happening, Receipt, Serving, SubmitError};
 use super::writer::{BATCH_MAX, InFlight, LOGGED_MAX, Message, RETRY, Waiter, Writer};
+use crate::both::{MANY_NAMES, both};
 use crate::health::Change;
 use crate::ledger;
 use crate::model::{Body, Decision, Name, Now};
@@ -93,11 +93,16 @@ impl Writer {
                 let done = appender.append(std::mem::take(&mut batch.lines));
                 // While the disk is at work: what the entries will change, so that nothing is left to compute once they are durable.
                 let names = batch.take_touched();
-                self.warn(&mut waiters, &batch.entries);
-                let prepared = candidate.is_none().then(|| {
-                    let (fleet, now) = (&self.config.fleet, self.clock.now());
-                    self.publisher.prepare(&names, fleet, &batch.next, &self.health, now)
-                });
+                let (fleet, health, publisher, now) = (&self.config.fleet, &self.health, &self.publisher, self.clock.now());
+                let (prepared, ()) = both(
+                    names.len(),
+                    || {
+                        candidate
+                            .is_none()
+                            .then(|| publisher.prepare(&names, fleet, &batch.next, health, now))
+                    },
+                    || warn(&mut waiters, &batch.entries, fleet, health, now),
+                );
                 self.in_flight = Some(InFlight {
                     done,
                     next: batch.next,
@@ -202,6 +207,8 @@ impl Writer {
 
     /// Policies, alerts and events of entries that are in force and answered.
     pub(super) fn tell_entries(&mut self, rest: Rest, now: Now) {
+        // Not before whoever asked is told: to write down a hundred thousand roles takes a core for a while.
+        self.save_roles();
         self.touch(rest.names.iter());
         for entry in &rest.entries {
             self.announce(entry);
@@ -234,7 +241,7 @@ impl Writer {
         prepared.changed
     }
 
-    /// Keeps what a repeated request is answered with, and hands the roles to their copy on disk.
+    /// Keeps what a repeated request is answered with.
     fn remember(&mut self, entries: &[Arc<ledger::Entry>]) {
         self.hashes.extend(
             entries
@@ -245,7 +252,6 @@ impl Writer {
         while self.hashes.len() > role::RECEIPTS_MAX {
             self.hashes.pop_first();
         }
-        self.save_roles();
     }
 
     /// Hands the roles to their copy on disk.
@@ -332,9 +338,10 @@ impl Writer {
     /// Brings the alerts of names up to date.
     pub(super) fn update_alerts(&mut self, names: &[Name], now: Now) -> bool {
         let mut turns = Vec::new();
-        let mut configs = self.config.fleet.finder(names.len());
-        let mut states = self.state.finder(names.len());
-        let mut decisions = self.publisher.finder(names.len());
+        let (count, first) = (names.len(), names.first());
+        let mut configs = self.config.fleet.finder(count, first);
+        let mut states = self.state.finder(count, first);
+        let mut decisions = self.publisher.finder(count, first);
         for name in names {
             let wanted = match (configs.find(name), decisions.find(name)) {
                 (Some(steered), Some(decision)) => {

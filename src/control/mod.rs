@@ -8,7 +8,6 @@
 
 mod alerts;
 mod batch;
-mod both;
 mod commit;
 mod events;
 mod lookups;

@@ -9,13 +9,13 @@
 //! was prepared is thrown away and the names are decided anew.
 
 use super::alerts::Alerts;
-use super::both::both;
 use super::types::{Published, Serving};
 use crate::answer::{Service, Settings, Snapshot, SteeredInput};
+use crate::both::both;
 use crate::config::Config;
 use crate::health::Book;
 use crate::ledger::Hash;
-use crate::model::{Decision, Finder, Fleet, Generation, Name, Now};
+use crate::model::{Decision, Finder, Fleet, Generation, Name, NameMap, Now};
 use crate::role::{State, Watch};
 use crate::steering;
 use crate::zone::Zone;
@@ -29,7 +29,7 @@ pub(super) struct Publisher {
     /// What readers see.
     view: Arc<ArcSwap<Published>>,
     answers: Arc<Snapshot>,
-    decisions: imbl::OrdMap<Name, Arc<Decision>>,
+    decisions: NameMap<Arc<Decision>>,
     generation: Generation,
     /// Counts what decisions rest on: verdicts, answers, the config. What was prepared holds for one count.
     basis: u64,
@@ -50,7 +50,7 @@ pub(super) struct Prepared {
     /// Those of them that answer differently or for another reason: what is told.
     pub changed: Decisions,
     answers: Arc<Snapshot>,
-    decisions: imbl::OrdMap<Name, Arc<Decision>>,
+    decisions: NameMap<Arc<Decision>>,
 }
 
 /// What was published before: nothing reads it any more, but to give back what a hundred thousand names had takes its time.
@@ -96,14 +96,15 @@ impl Publisher {
         self.basis += 1;
     }
 
-    /// Finds the decisions on so many names, in canonical order best.
+    /// Finds the decisions on so many names, in canonical order best, from this one on.
     #[expect(clippy::type_complexity, reason = "a look-up and an iterator cannot be named otherwise")]
     pub fn finder<'m>(
         &'m self,
         wanted: usize,
+        first: Option<&Name>,
     ) -> Finder<impl Fn(&Name) -> Option<&'m Arc<Decision>>, impl Iterator<Item = (&'m Name, &'m Arc<Decision>)>> {
-        let all = self.decisions.len();
-        Finder::new(wanted, all, |name| self.decisions.get(name), self.decisions.iter())
+        let all = &self.decisions;
+        Finder::new((wanted, first), all.len(), |name| all.get(name), |first| all.iter_from(first))
     }
 
     /// The number of the last snapshot.
@@ -130,8 +131,9 @@ impl Publisher {
 
     /// Decides names again; gives the decisions that differ from the present ones, and those of them that are told.
     fn decide(&self, names: &[Name], fleet: &Fleet, state: &State, health: &Book, now: Now) -> (Decisions, Decisions) {
-        let (mut configs, mut states) = (fleet.finder(names.len()), state.finder(names.len()));
-        let mut present = self.finder(names.len());
+        let (count, first) = (names.len(), names.first());
+        let (mut configs, mut states) = (fleet.finder(count, first), state.finder(count, first));
+        let mut present = self.finder(count, first);
         let (mut decided, mut changed) = (Vec::new(), Vec::new());
         for steered in names.iter().filter_map(|name| configs.find(name)) {
             let decision = steering::decide_known(steered, states.find(&steered.name), state, health, now);
@@ -149,14 +151,14 @@ impl Publisher {
     }
 
     /// The present answers and decisions with these instead.
-    fn with(&self, decided: &[Arc<Decision>]) -> (Arc<Snapshot>, imbl::OrdMap<Name, Arc<Decision>>) {
+    fn with(&self, decided: &[Arc<Decision>]) -> (Arc<Snapshot>, NameMap<Arc<Decision>>) {
         if decided.is_empty() {
             return (self.answers.clone(), self.decisions.clone());
         }
         let compile = || Arc::new(self.answers.decided(decided));
         let list = || {
             let mut decisions = self.decisions.clone();
-            decisions.extend(decided.iter().map(|decision| (decision.name.clone(), decision.clone())));
+            decisions.change_many(decided, |decision| &decision.name, |_, decision| decision.clone());
             decisions
         };
         both(decided.len(), compile, list)
@@ -176,7 +178,7 @@ impl Publisher {
     }
 
     /// Takes a new set of zones and names: the answers were compiled beforehand, off this task.
-    pub fn replace(&mut self, answers: Arc<Snapshot>, decisions: imbl::OrdMap<Name, Arc<Decision>>) {
+    pub fn replace(&mut self, answers: Arc<Snapshot>, decisions: NameMap<Arc<Decision>>) {
         self.answers = answers;
         self.decisions = decisions;
         self.outdate();
@@ -226,8 +228,8 @@ pub fn compile(
     now: Now,
     hash_seed: u64,
     settings: Settings,
-) -> (Snapshot, imbl::OrdMap<Name, Arc<Decision>>) {
-    let decisions: imbl::OrdMap<Name, Arc<Decision>> = fleet
+) -> (Snapshot, NameMap<Arc<Decision>>) {
+    let decisions: NameMap<Arc<Decision>> = fleet
         .names
         .iter()
         .map(|(name, steered)| (name.clone(), Arc::new(steering::decide(steered, state, health, now))))
@@ -258,9 +260,9 @@ fn steered_input(fleet: &Fleet, decision: Arc<Decision>) -> Option<SteeredInput>
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::super::both::MANY_NAMES;
     use super::*;
     use crate::answer::{Ctx, Out, Outcome, Transport, respond};
+    use crate::both::MANY_NAMES;
     use crate::model::{Body, Move, MoveKind, RegionId};
     use crate::role::fixture;
 

@@ -7,7 +7,7 @@ use super::types::{Published, SubmitError};
 use super::{publish, settings};
 use crate::answer::{Settings, Snapshot};
 use crate::config::{self, Config, Loaded, Outline, Place, Places};
-use crate::model::{Decision, Diagnostic, Draft, Name, Now, ProbeKind};
+use crate::model::{Decision, Diagnostic, Draft, NameMap, Now, ProbeKind};
 use crate::probe::{icmp_refusal, open_file};
 use crate::role;
 use crate::zone::Zone;
@@ -33,7 +33,7 @@ pub struct Candidate {
     pub files: Vec<(PathBuf, Vec<u8>)>,
     /// The compiled answers and the decisions in them; the writer brings them up to date.
     pub(super) answers: Snapshot,
-    pub(super) decisions: imbl::OrdMap<Name, Arc<Decision>>,
+    pub(super) decisions: NameMap<Arc<Decision>>,
 }
 
 impl Candidate {

@@ -690,7 +690,7 @@ async fn what_is_recorded_is_counted_once() {
 #[tokio::test]
 async fn whoever_moves_very_many_names_is_answered_before_each_was_alerted() {
     let mut config = CONFIG.to_owned();
-    for number in 0..super::both::MANY_NAMES {
+    for number in 0..crate::both::MANY_NAMES {
         config.push_str(&format!(
             "[app.a{number}]\nname = \"a{number}.example.net.\"\nregions = [\"iad\", \"fra\"]\n[app.a{number}.endpoints]\n\
              iad = [\"192.0.2.10\"]\nfra = [\"198.51.100.10\"]\n"

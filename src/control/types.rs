@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::health::{Book, Told};
 use crate::ledger::{Entry, Hash};
-use crate::model::{Actor, AppId, Decision, Diagnostic, Draft, Endpoint, Generation, Name, RegionHealth, RegionId, Seq, Wall};
+use crate::model::{Actor, AppId, Decision, Diagnostic, Draft, Endpoint, Generation, Name, NameMap, RegionHealth, RegionId, Seq, Wall};
 use crate::role::{Denied, State, Watch};
 use crate::steering::AlertKind;
 use serde::Serialize;
@@ -28,7 +28,7 @@ pub struct Published {
     /// What the policies are waiting for.
     pub watch: Arc<Watch>,
     /// What every steered name answers, and why.
-    pub decisions: imbl::OrdMap<Name, Arc<Decision>>,
+    pub decisions: NameMap<Arc<Decision>>,
     /// Every alert that lasts.
     pub alerts: imbl::OrdMap<AlertKey, Arc<Alert>>,
     /// Which config is served, and whether changes are taken.

@@ -43,7 +43,7 @@ mod tests {
     use super::*;
     use crate::health::Book;
     use crate::ledger::Hash;
-    use crate::model::{Actor, Generation, RegionId};
+    use crate::model::{Actor, Generation, NameMap, RegionId};
     use crate::role::{State, Watch, fixture};
     use crate::store::LedgerReader;
     use crate::telemetry::{Clock, DnsCounters, Metrics};
@@ -66,7 +66,7 @@ mod tests {
             state,
             health: Book::new(),
             watch: Arc::new(Watch::new()),
-            decisions: imbl::OrdMap::new(),
+            decisions: NameMap::new(),
             alerts: imbl::OrdMap::new(),
             serving: Arc::new(Serving::Current),
         };

@@ -15,10 +15,10 @@ use std::time::Duration;
 
 /// A steered name answered from a region.
 fn steered(region: &str, last: u8) -> SteeredInput {
-    let answer = Answer::Addresses {
+    let answer = Arc::new(Answer::Addresses {
         v4: vec![[192, 0, 2, last].into()],
         v6: Vec::new(),
-    };
+    });
     let name = Name::parse("app.example.").unwrap();
     SteeredInput {
         name: name.clone(),

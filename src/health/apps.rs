@@ -5,7 +5,7 @@
 //! then and shared by every clone, while the books are in a persistent vector.
 
 use super::AppBook;
-use crate::model::AppId;
+use crate::model::{AppId, SteeredName};
 use foldhash::fast::FixedState;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -32,6 +32,13 @@ impl Apps {
     /// The book of an application.
     pub(super) fn get(&self, app: &AppId) -> Option<&Arc<AppBook>> {
         self.books.get(*self.index.get(app)?)
+    }
+
+    /// The book of the application of a name: without a search where the name is of the fleet that the books are of.
+    pub(super) fn of(&self, steered: &SteeredName) -> Option<&Arc<AppBook>> {
+        let there = self.books.get(steered.place());
+        let is_it = |book: &&Arc<AppBook>| Arc::ptr_eq(&book.app, &steered.app) || book.app.id == steered.app.id;
+        there.filter(is_it).or_else(|| self.get(&steered.app.id))
     }
 
     /// The same, to change it.

@@ -35,7 +35,7 @@ mod tests;
 
 use crate::model::{
     App, AppId, Discard, Endpoint, Fleet, HealthSource, Mono, Now, Observed, Outcome, ProbeTarget, RegionHealth, RegionId, RegionStatus,
-    Suspicion, Verdict,
+    SteeredName, Suspicion, Verdict,
 };
 use apps::Apps;
 use cell::Cell;
@@ -457,9 +457,11 @@ impl Book {
 
 impl HealthSource for Book {
     fn region(&self, app: &AppId, region: &RegionId) -> Option<&RegionStatus> {
-        let book = self.apps.get(app)?;
-        let (_, region) = book.regions.iter().find(|(id, _)| id == region)?;
-        Some(&region.status)
+        self.apps.get(app)?.status(region)
+    }
+
+    fn region_of(&self, steered: &SteeredName, region: &RegionId) -> Option<&RegionStatus> {
+        self.apps.of(steered)?.status(region)
     }
 
     fn suspicion(&self) -> Option<&Suspicion> {
@@ -468,6 +470,12 @@ impl HealthSource for Book {
 }
 
 impl AppBook {
+    /// The status of a region.
+    fn status(&self, region: &RegionId) -> Option<&RegionStatus> {
+        let (_, region) = self.regions.iter().find(|(id, _)| id == region)?;
+        Some(&region.status)
+    }
+
     /// The book of `app`, with the cells of `old` that go on.
     fn new(app: &Arc<App>, old: Option<&AppBook>, now: Mono, changes: &mut Vec<Change>) -> AppBook {
         let kept = old.map_or_else(Vec::new, |old| kept_probes(&old.app, app));

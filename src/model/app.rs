@@ -3,7 +3,7 @@
 //! These are the nouns that the pure tiers share; `config` checks and builds them, nobody changes them
 //! afterwards. An application is a label and a policy; the key of every role is the steered name.
 
-use super::{AppId, FeedProbe, FeedSource, Finder, Name, ProbeKind, ProbeSpec, RegionId};
+use super::{Answer, AppId, FeedProbe, FeedSource, Finder, Name, ProbeKind, ProbeSpec, RegionId};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -78,16 +78,36 @@ pub struct SteeredName {
     pub paired: Option<RegionId>,
     /// Order of preference: the application's; for a paired name its own region first, then the rest.
     pub order: Vec<RegionId>,
+    /// What each region answers when it is answered whole, in the order of the application's regions; one for all its names.
+    whole: Arc<[(RegionId, Arc<Answer>)]>,
+    /// Where the application stands among those of its fleet.
+    place: Place,
+}
+
+/// Where an application stands in the order of the ids: a hint for who keeps something in that order. Names that differ only in it are
+/// configured alike.
+#[derive(Debug, Clone, Copy)]
+struct Place(usize);
+
+impl PartialEq for Place {
+    fn eq(&self, _: &Place) -> bool {
+        true
+    }
 }
 
 impl SteeredName {
-    /// Every steered name of an application, the main name first.
-    pub fn of(app: &Arc<App>) -> Vec<SteeredName> {
+    /// Every steered name of the application at this place in the order of the ids, the main name first.
+    fn of(app: &Arc<App>, place: usize) -> Vec<SteeredName> {
+        let place = Place(place);
+        let answer = |region: &RegionId| Arc::new(Answer::of(app.endpoints_of(region).iter()));
+        let whole: Arc<[_]> = app.regions.iter().map(|region| (region.clone(), answer(region))).collect();
         let main = SteeredName {
             name: app.name.clone(),
             app: app.clone(),
             paired: None,
             order: app.regions.clone(),
+            whole: whole.clone(),
+            place,
         };
         let paired = app.paired.iter().map(|(region, name)| {
             let mut order = vec![region.clone()];
@@ -97,9 +117,22 @@ impl SteeredName {
                 app: app.clone(),
                 paired: Some(region.clone()),
                 order,
+                whole: whole.clone(),
+                place,
             }
         });
         std::iter::once(main).chain(paired).collect()
+    }
+
+    /// Where its application stands in the order of the ids of its fleet.
+    pub fn place(&self) -> usize {
+        self.place.0
+    }
+
+    /// What a region answers when it is answered whole; none when it is not one of the application's.
+    pub fn whole(&self, region: &RegionId) -> Option<&Arc<Answer>> {
+        let found = self.whole.iter().find(|(other, _)| other == region);
+        found.map(|(_, answer)| answer)
     }
 }
 
@@ -117,30 +150,38 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// Finds so many steered names, in canonical order best.
+    /// Finds so many steered names, in canonical order best, from this one on.
     #[expect(clippy::type_complexity, reason = "a look-up and an iterator cannot be named otherwise")]
     pub fn finder<'m>(
         &'m self,
         wanted: usize,
+        first: Option<&Name>,
     ) -> Finder<impl Fn(&Name) -> Option<&'m Arc<SteeredName>>, impl Iterator<Item = (&'m Name, &'m Arc<SteeredName>)>> {
-        Finder::new(wanted, self.names.len(), |name| self.names.get(name), self.names.iter())
+        let names = &self.names;
+        Finder::new(
+            (wanted, first),
+            names.len(),
+            |name| names.get(name),
+            |first| names.range::<Name, _>(first..),
+        )
     }
 
-    /// Puts the fleet together; of two applications with one name the later wins (the config refuses that before).
+    /// Puts the fleet together; of two applications with one id the later counts, of two with one name the one with the later id
+    /// (the config refuses both before).
     pub fn new(regions: BTreeMap<RegionId, String>, apps: Vec<Arc<App>>) -> Fleet {
-        let mut fleet = Fleet {
-            regions,
-            ..Fleet::default()
-        };
-        for app in apps {
-            let steered = SteeredName::of(&app);
-            fleet
-                .names_of
-                .insert(app.id.clone(), steered.iter().map(|one| one.name.clone()).collect());
-            fleet.names.extend(steered.into_iter().map(|one| (one.name.clone(), Arc::new(one))));
-            fleet.apps.insert(app.id.clone(), app);
+        let apps: BTreeMap<AppId, Arc<App>> = apps.into_iter().map(|app| (app.id.clone(), app)).collect();
+        let (mut names, mut names_of) = (BTreeMap::new(), BTreeMap::new());
+        for (place, app) in apps.values().enumerate() {
+            let steered = SteeredName::of(app, place);
+            names_of.insert(app.id.clone(), steered.iter().map(|one| one.name.clone()).collect());
+            names.extend(steered.into_iter().map(|one| (one.name.clone(), Arc::new(one))));
         }
-        fleet
+        Fleet {
+            apps,
+            names,
+            names_of,
+            regions,
+        }
     }
 }
 

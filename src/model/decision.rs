@@ -1,8 +1,9 @@
 //! Decisions: for one steered name the region answered, the endpoints, the TTL and the reason.
 
-use super::{AppId, Name, RegionId};
+use super::{AppId, Endpoint, Name, RegionId};
 use serde::{Serialize, Serializer};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 /// What a steered name answers now, and why.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -15,8 +16,8 @@ pub struct Decision {
     pub active: RegionId,
     /// The region whose endpoints are answered; none where they are of several regions or of none.
     pub region: Option<RegionId>,
-    /// What is answered.
-    pub answer: Answer,
+    /// What is answered; that of a whole region is one for all who decide it.
+    pub answer: Arc<Answer>,
     /// TTL of the answer, seconds.
     pub ttl: u32,
     /// Why.
@@ -63,6 +64,24 @@ pub enum Answer {
 }
 
 impl Answer {
+    /// Puts an answer together, each address once; a host name stands alone. Of nothing at all it is SERVFAIL, which is retried, rather
+    /// than a negative that is cached.
+    pub fn of<'e>(endpoints: impl Iterator<Item = &'e Endpoint>) -> Answer {
+        let (mut v4, mut v6): (Vec<Ipv4Addr>, Vec<Ipv6Addr>) = (Vec::new(), Vec::new());
+        for endpoint in endpoints {
+            match endpoint {
+                Endpoint::Host(name) => return Answer::Host(name.clone()),
+                Endpoint::Address(IpAddr::V4(address)) if !v4.contains(address) => v4.push(*address),
+                Endpoint::Address(IpAddr::V6(address)) if !v6.contains(address) => v6.push(*address),
+                Endpoint::Address(_) => {}
+            }
+        }
+        if v4.is_empty() && v6.is_empty() {
+            return Answer::Servfail;
+        }
+        Answer::Addresses { v4, v6 }
+    }
+
     /// The data as it appears in a zone file, for people and the API: `192.0.2.10`, `shop.example.com.`, `SERVFAIL`.
     pub fn records(&self) -> Vec<String> {
         match self {

@@ -24,9 +24,10 @@ where
     G: Fn(&Name) -> Option<V>,
     I: Iterator<Item = (&'m Name, V)>,
 {
-    /// For so many wanted names of a map of so many, its look-up, and its entries in order.
-    pub fn new(wanted: usize, all: usize, get: G, entries: I) -> Finder<G, I> {
-        let along = (wanted.saturating_mul(WALK_FROM_SHARE) >= all).then(|| entries.peekable());
+    /// For so many wanted names, from this one on, of a map of so many: its look-up, and its entries from a name on, in order.
+    pub fn new((wanted, first): (usize, Option<&Name>), all: usize, get: G, entries: impl FnOnce(&Name) -> I) -> Finder<G, I> {
+        let walks = wanted.saturating_mul(WALK_FROM_SHARE) >= all;
+        let along = walks.then(|| entries(first.unwrap_or(&Name::root())).peekable());
         Finder { get, along }
     }
 
@@ -66,8 +67,9 @@ mod tests {
             if is_sorted {
                 wanted.sort();
             }
-            for count in [0, wanted.len(), 1_000] {
-                let mut finder = Finder::new(count, map.len(), |name| map.get(name), map.iter());
+            let least = wanted.iter().min().map(name);
+            for (count, first) in [(0, None), (wanted.len(), least.as_ref()), (1_000, None), (1_000, wanted.first().map(name).as_ref())] {
+                let mut finder = Finder::new((count, first), map.len(), |name| map.get(name), |first| map.range::<Name, _>(first..));
                 for number in &wanted {
                     prop_assert_eq!(finder.find(&name(number)), there.get(number), "{}", number);
                 }

@@ -3,7 +3,7 @@
 //! `unknown` is a third state, neither up nor down: it moves nothing and is served. Every verdict has an
 //! age; what is not fresh is `unknown`, with the last verdict kept beside it.
 
-use super::{AppId, Endpoint, Mono, ProbeTarget, RegionId};
+use super::{AppId, Endpoint, Mono, ProbeTarget, RegionId, SteeredName};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::Arc;
@@ -161,9 +161,14 @@ impl RegionStatus {
 
 /// Where decisions read health from. `health::Book` is the one real implementation; tests and the
 /// simulation make up others.
-pub trait HealthSource {
+pub trait HealthSource: Sync {
     /// The status of a region for an application; none when the pair is not configured.
     fn region(&self, app: &AppId, region: &RegionId) -> Option<&RegionStatus>;
+
+    /// The status of a region for the application of a name.
+    fn region_of(&self, steered: &SteeredName, region: &RegionId) -> Option<&RegionStatus> {
+        self.region(&steered.app.id, region)
+    }
 
     /// Why the prober itself is suspected to be sick, while it is: no policy moves then, and no proposal opens or ends.
     fn suspicion(&self) -> Option<&Suspicion> {

@@ -14,6 +14,7 @@ mod finder;
 mod health;
 mod ids;
 mod name;
+mod name_map;
 mod prefix;
 mod probe;
 mod time;
@@ -31,6 +32,7 @@ pub use health::{
 };
 pub use ids::{AppId, Generation, RegionId, Seq, Serial};
 pub use name::{LABEL_OCTETS_MAX, NAME_OCTETS_MAX, Name, NameError, parse_labels};
+pub use name_map::NameMap;
 pub use prefix::{Prefix, PrefixSet, RateLimit, mask};
 pub use probe::{
     DnsProbe, ExecProbe, FeedProbe, FeedSource, GrpcProbe, HttpProbe, HttpVersion, IcmpProbe, Identity, JITTER, MysqlProbe, PostgresProbe,

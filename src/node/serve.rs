@@ -6,7 +6,7 @@ use super::watcher;
 use crate::config::Outline;
 use crate::control::{self, Handle, Parts, Published, ReloadRequest, SubmitError, Surroundings};
 use crate::health::Book;
-use crate::model::{Actor, AppId, Decision, EncryptedListen, Endpoint, Fleet, Generation, Name, ProbeTarget, RegionId, rcode};
+use crate::model::{Actor, AppId, Decision, EncryptedListen, Endpoint, Fleet, Generation, Name, NameMap, ProbeTarget, RegionId, rcode};
 use crate::probe::{ProbeEvent, Prober};
 use crate::telemetry::{self, Clock, DnsCounters, Metrics};
 use crate::tls::{Certificates, Faults};
@@ -198,7 +198,7 @@ fn give_zones_back(boot: &mut Boot) -> Outline {
 }
 
 /// What readers see before the writer's first publish.
-fn first_view(boot: &Boot, decisions: imbl::OrdMap<Name, Arc<Decision>>) -> Published {
+fn first_view(boot: &Boot, decisions: NameMap<Arc<Decision>>) -> Published {
     Published {
         generation: Generation(0),
         seq: boot.state.seq(),

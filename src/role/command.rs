@@ -14,13 +14,11 @@
 //! - `--leave` permits a name to stay, it does not ask for it: a name that has somewhere to go moves.
 //! - An approval of a proposal that ended is refused by `expect`: the approver looked at something that has passed.
 
-use super::gates::{Case, Expected, candidates_of, describe, evidence, move_kind, move_kind_of, region_evidence};
+use super::gates::{Case, Expected, evidence, move_kind};
 use super::nearest::nearest;
 use super::state::{NameState, Proposal, State};
-use crate::model::{
-    Actor, Body, Draft, Evidence, Fleet, Gate, HealthSource, Move, Name, Now, Observed, ProposalEnd, RegionEvidence, RegionHealth,
-    RegionId, RegionStatus, Seq, SteeredName,
-};
+use crate::both::both;
+use crate::model::{Actor, Body, Draft, Fleet, Gate, HealthSource, Move, Name, Now, ProposalEnd, RegionId, Seq, SteeredName};
 use std::collections::BTreeSet;
 
 /// A command with who gives it and why.
@@ -212,15 +210,15 @@ pub fn propose(state: &State, fleet: &Fleet, health: &dyn HealthSource, now: Now
 }
 
 /// Everything that a command is judged by.
-struct Desk<'a> {
+pub(super) struct Desk<'a> {
     /// What was decided.
-    state: &'a State,
+    pub state: &'a State,
     /// What is configured.
-    fleet: &'a Fleet,
+    pub fleet: &'a Fleet,
     /// What is observed.
-    health: &'a dyn HealthSource,
+    pub health: &'a dyn HealthSource,
     /// When.
-    now: Now,
+    pub now: Now,
 }
 
 impl Desk<'_> {
@@ -299,104 +297,6 @@ impl Desk<'_> {
         })
     }
 
-    /// `evacuate`: one entry for the region's mark and every move.
-    fn evacuate(&self, region: &RegionId, leave: &BTreeSet<Name>, overrides: &BTreeSet<Gate>) -> Result<Option<Body>, Denied> {
-        self.find_configured_region(region)?;
-        for name in leave {
-            self.find(name)?;
-        }
-        let mut refusals = refuse_overrides(overrides, &[]);
-        let mut seen = Evidence::default();
-        let (mut moves, mut stay, mut forced) = (Vec::new(), Vec::new(), Vec::new());
-        let may_force = overrides.contains(&Gate::TargetHealthy);
-        let mut finder = self.state.finder(self.fleet.names.len());
-        for steered in self.fleet.names.values() {
-            let Some(known) = finder.find(&steered.name).filter(|known| known.active == *region) else {
-                continue;
-            };
-            let candidates = candidates_of(self.state, steered, known, self.health);
-            let healthy = candidates.iter().find(|to| self.is_trusted(steered, to)).cloned();
-            let open = |other: &&RegionId| *other != region && !self.state.is_drained_at(known, other);
-            // What was well before a suspension comes before what was not.
-            let fallback = candidates.first().or_else(|| steered.order.iter().find(open));
-            let to = match (healthy, fallback) {
-                (Some(to), _) => to,
-                (None, Some(to)) if may_force => {
-                    forced.push(steered.name.clone());
-                    to.clone()
-                }
-                _ if leave.contains(&steered.name) => {
-                    if known.stays.as_ref() != Some(region) {
-                        stay.push(steered.name.clone());
-                    }
-                    continue;
-                }
-                (None, fallback) => {
-                    refusals.push(self.no_target(steered, region, fallback.is_some()));
-                    continue;
-                }
-            };
-            let status = self.health.region(&steered.app.id, region);
-            let kind = move_kind_of(known, status, &to);
-            add_evidence(&mut seen, region, status, self.now);
-            add_evidence(&mut seen, &to, self.health.region(&steered.app.id, &to), self.now);
-            moves.push(Move {
-                name: steered.name.clone(),
-                from: region.clone(),
-                to,
-                kind,
-            });
-        }
-        if !refusals.is_empty() {
-            return Err(Denied::Refused(refusals));
-        }
-        if self.state.evacuated_by(region).is_some() && moves.is_empty() && stay.is_empty() {
-            return Ok(None);
-        }
-        let overridden = (!forced.is_empty()).then_some(Gate::TargetHealthy).into_iter().collect();
-        if forced.len() == moves.len() {
-            // All of them: which the entry says shorter.
-            forced.clear();
-        }
-        Ok(Some(Body::Evacuated {
-            region: region.clone(),
-            moves,
-            stay,
-            overridden,
-            forced,
-            evidence: seen,
-        }))
-    }
-
-    /// Whether a region is known to be well, by evidence of now.
-    fn is_trusted(&self, steered: &SteeredName, region: &RegionId) -> bool {
-        let status = self.health.region(&steered.app.id, region).map(|status| status.confirmed().health);
-        matches!(status, Some(RegionHealth::Healthy | RegionHealth::Degraded))
-    }
-
-    /// Why a name cannot leave a region that is being evacuated, and what would help.
-    fn no_target(&self, steered: &SteeredName, region: &RegionId, has_fallback: bool) -> Refusal {
-        let others: Vec<String> = steered
-            .order
-            .iter()
-            .filter(|other| *other != region)
-            .map(|other| match self.state.is_drained(&steered.name, other) {
-                true => format!("{other} is drained"),
-                false => describe(other, self.health.region(&steered.app.id, other), self.now),
-            })
-            .collect();
-        let seen = if others.is_empty() {
-            "it has no other region".to_owned()
-        } else {
-            others.join(", ")
-        };
-        let (gate, way) = match has_fallback {
-            true => (Gate::TargetHealthy, format!("override target-healthy, or leave {}", steered.name)),
-            false => (Gate::OneActive, format!("only --leave {} helps", steered.name)),
-        };
-        refusal(gate, format!("no candidate to move to: {seen}; {way}"), Some(steered.name.clone()))
-    }
-
     /// `restore`; also of a region that the config no longer has, as long as it has a mark.
     fn restore(&self, region: &RegionId) -> Result<Option<Body>, Denied> {
         let marked = self.state.evacuated_by(region).is_some() || self.state.is_left_anywhere(region);
@@ -433,7 +333,7 @@ impl Desk<'_> {
     }
 
     /// A steered name of config and ledger.
-    fn find(&self, name: &Name) -> Result<(&SteeredName, &NameState), Denied> {
+    pub fn find(&self, name: &Name) -> Result<(&SteeredName, &NameState), Denied> {
         let found = self
             .fleet
             .names
@@ -443,7 +343,7 @@ impl Desk<'_> {
     }
 
     /// A region of the config.
-    fn find_configured_region(&self, region: &RegionId) -> Result<(), Denied> {
+    pub fn find_configured_region(&self, region: &RegionId) -> Result<(), Denied> {
         if self.fleet.regions.contains_key(region) {
             return Ok(());
         }
@@ -471,30 +371,21 @@ impl Desk<'_> {
 /// # Errors
 /// [`Denied::Refused`] by the gate one-active.
 pub fn check_one_active(state: &State, fleet: &Fleet, now: Now, drafts: &[Draft]) -> Result<After, Denied> {
-    let mut after = state.clone();
-    for draft in drafts {
-        after.fold_unchecked(after.seq().next(), now, draft);
-    }
-    let touched = super::affected_by(fleet, drafts.iter().map(|draft| &draft.body));
-    let mut states = after.finder(touched.len());
-    let mut configs = fleet.finder(touched.len());
-    let broken: Vec<Refusal> = touched
-        .iter()
-        .filter_map(|name| {
-            let steered = configs.find(name)?;
-            let known = states.find(name)?;
-            let active = &known.active;
-            let why = if !steered.order.contains(active) {
-                format!("{active} would be active for {name}, which has no such region")
-            } else if after.is_drained_at(known, active) {
-                format!("{active} would be active for {name} and drained")
-            } else {
-                return None;
-            };
-            Some(refusal(Gate::OneActive, why, Some(name.clone())))
-        })
-        .collect();
-    drop(states);
+    let names = drafts.iter().map(|draft| draft.body.moves().len()).sum();
+    let (touched, after) = both(
+        names,
+        || super::affected_by(fleet, drafts.iter().map(|draft| &draft.body)),
+        || {
+            let mut after = state.clone();
+            for draft in drafts {
+                after.fold_unchecked(after.seq().next(), now, draft);
+            }
+            after
+        },
+    );
+    let (half, rest) = touched.split_at(touched.len() / 2);
+    let (mut broken, more) = both(touched.len(), || broken_of(&after, fleet, half), || broken_of(&after, fleet, rest));
+    broken.extend(more);
     if broken.is_empty() {
         Ok(After { state: after, touched })
     } else {
@@ -502,13 +393,33 @@ pub fn check_one_active(state: &State, fleet: &Fleet, now: Now, drafts: &[Draft]
     }
 }
 
+/// The names of these, in canonical order, that have not one active region, one that they have, not drained.
+fn broken_of(state: &State, fleet: &Fleet, names: &[Name]) -> Vec<Refusal> {
+    let mut states = state.finder(names.len(), names.first());
+    let mut configs = fleet.finder(names.len(), names.first());
+    let broken = names.iter().filter_map(|name| {
+        let steered = configs.find(name)?;
+        let known = states.find(name)?;
+        let active = &known.active;
+        let why = if !steered.order.contains(active) {
+            format!("{active} would be active for {name}, which has no such region")
+        } else if state.is_drained_at(known, active) {
+            format!("{active} would be active for {name} and drained")
+        } else {
+            return None;
+        };
+        Some(refusal(Gate::OneActive, why, Some(name.clone())))
+    });
+    broken.collect()
+}
+
 /// Puts a refusal together.
-fn refusal(gate: Gate, message: String, name: Option<Name>) -> Refusal {
+pub(super) fn refusal(gate: Gate, message: String, name: Option<Name>) -> Refusal {
     Refusal { gate, message, name }
 }
 
 /// Refuses overrides of gates that can never be overridden, unless those refuse anyway.
-fn refuse_overrides(overrides: &BTreeSet<Gate>, already: &[Refusal]) -> Vec<Refusal> {
+pub(super) fn refuse_overrides(overrides: &BTreeSet<Gate>, already: &[Refusal]) -> Vec<Refusal> {
     overrides
         .iter()
         .filter(|gate| !gate.is_overridable() && !already.iter().any(|refusal| refusal.gate == **gate))
@@ -523,16 +434,6 @@ fn why_never(gate: Gate) -> &'static str {
         Gate::OneActive => "a name without exactly one active region has no right answer",
         Gate::TargetNotDrained => "undrain or restore the region first",
         Gate::TargetHealthy | Gate::TargetWritable | Gate::Cooldown => "",
-    }
-}
-
-/// Adds what was seen of a region for one more name. Of many names in one region, one sight of each kind is kept: an entry
-/// stays small, and an evacuation quick, however many names there are.
-fn add_evidence(seen: &mut Evidence, region: &RegionId, status: Option<&RegionStatus>, now: Now) {
-    let (health, observed) = status.map_or((RegionHealth::Unknown, Observed::None), |status| (status.health, status.observed));
-    let is_alike = |other: &RegionEvidence| (&other.region, other.health, other.observed) == (region, health, observed);
-    if !seen.regions.iter().any(is_alike) {
-        seen.regions.push(region_evidence(region, status, now));
     }
 }
 

@@ -1,9 +1,9 @@
 //! Made-up fleets and health for the unit tests of `role` and `steering`.
 
 use crate::model::*;
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Health as the test says; counts how often it is asked.
@@ -12,12 +12,12 @@ pub(crate) struct Health {
     /// What is said.
     pub regions: BTreeMap<(AppId, RegionId), RegionStatus>,
     /// How often it was asked.
-    pub asked: Cell<usize>,
+    pub asked: AtomicUsize,
 }
 
 impl HealthSource for Health {
     fn region(&self, app: &AppId, region: &RegionId) -> Option<&RegionStatus> {
-        self.asked.set(self.asked.get() + 1);
+        self.asked.fetch_add(1, Ordering::Relaxed);
         self.regions.get(&(app.clone(), region.clone()))
     }
 }

@@ -78,21 +78,65 @@ pub fn candidates(state: &State, steered: &SteeredName, health: &dyn HealthSourc
 }
 
 /// The same, for who has found the name already.
-pub(super) fn candidates_of(state: &State, steered: &SteeredName, known: &NameState, health: &dyn HealthSource) -> Vec<RegionId> {
-    let one_way = steered.app.failover == Failover::OneWay;
+fn candidates_of(state: &State, steered: &SteeredName, known: &NameState, health: &dyn HealthSource) -> Vec<RegionId> {
     let (mut healthy, mut degraded) = (Vec::new(), Vec::new());
-    for region in &steered.order {
-        if *region == known.active || state.is_drained_at(known, region) || (one_way && known.left.contains(region)) {
-            continue;
-        }
-        match health.region(&steered.app.id, region).map(|status| status.health) {
-            Some(RegionHealth::Healthy) => healthy.push(region.clone()),
-            Some(RegionHealth::Degraded) => degraded.push(region.clone()),
+    for (region, status) in open_regions(state, steered, known, health) {
+        match status.health {
+            RegionHealth::Healthy => healthy.push(region.clone()),
+            RegionHealth::Degraded => degraded.push(region.clone()),
             _ => {}
         }
     }
     healthy.append(&mut degraded);
     healthy
+}
+
+/// The regions to which a name may go but for their health, in order, with their statuses; those without any are left out.
+fn open_regions<'s>(
+    state: &'s State,
+    steered: &'s SteeredName,
+    known: &'s NameState,
+    health: &'s dyn HealthSource,
+) -> impl Iterator<Item = (&'s RegionId, &'s RegionStatus)> {
+    let one_way = steered.app.failover == Failover::OneWay;
+    let is_open = move |region: &&RegionId| {
+        **region != known.active && !state.is_drained_at(known, region) && !(one_way && known.left.contains(*region))
+    };
+    let open = steered.order.iter().filter(is_open);
+    open.filter_map(move |region| Some((region, health.region_of(steered, region)?)))
+}
+
+/// The best candidates of a name, without a list of them all: an evacuation asks for those of a hundred thousand names.
+pub(super) struct Best<'s> {
+    /// The first one whose health has been confirmed since this machine was suspended.
+    pub confirmed: Option<&'s RegionId>,
+    /// The first one.
+    pub any: Option<&'s RegionId>,
+}
+
+impl<'s> Best<'s> {
+    /// Those of a name that was found already.
+    pub fn of(state: &'s State, steered: &'s SteeredName, known: &'s NameState, health: &'s dyn HealthSource) -> Best<'s> {
+        let (mut confirmed, mut any) = ([None; 2], [None; 2]);
+        for (region, status) in open_regions(state, steered, known, health) {
+            let rank = match status.health {
+                RegionHealth::Healthy => 0,
+                RegionHealth::Degraded => 1,
+                _ => continue,
+            };
+            let is_confirmed = matches!(status.confirmed().health, RegionHealth::Healthy | RegionHealth::Degraded);
+            for (best, counts) in [(&mut any, true), (&mut confirmed, is_confirmed)] {
+                if let Some(first) = best.get_mut(rank).filter(|first| counts && first.is_none()) {
+                    *first = Some(region);
+                }
+            }
+        }
+        let best = |of: [Option<&'s RegionId>; 2]| of.into_iter().flatten().next();
+        Best {
+            confirmed: best(confirmed),
+            any: best(any),
+        }
+    }
 }
 
 /// Where a policy may move a name: the first candidate that passes every gate of an operator's switch without
@@ -113,7 +157,7 @@ pub(super) fn policy_passes(state: &State, steered: &SteeredName, to: &RegionId,
 /// Whether the application's own role is known: a probe reports it, or a feed of any region says it unasked at present.
 pub fn is_role_known(steered: &SteeredName, health: &dyn HealthSource) -> bool {
     let says = |region: &RegionId| {
-        let status = health.region(&steered.app.id, region);
+        let status = health.region_of(steered, region);
         status.is_some_and(|status| status.observed != Observed::None)
     };
     // Nothing else can say it: most names need no look at their regions.
@@ -128,7 +172,7 @@ pub fn cooldown_over_at(known: &NameState, cooldown: Duration) -> Option<Mono> {
 
 /// What kind of a move it is: `failover` if the active region is unhealthy, else `failback` if the target is home, else `switchover`.
 pub fn move_kind(known: &NameState, steered: &SteeredName, to: &RegionId, health: &dyn HealthSource) -> MoveKind {
-    move_kind_of(known, health.region(&steered.app.id, &known.active), to)
+    move_kind_of(known, health.region_of(steered, &known.active), to)
 }
 
 /// The same, given the active region's status.
@@ -143,7 +187,7 @@ pub(super) fn move_kind_of(known: &NameState, active: Option<&RegionStatus>, to:
 
 /// What is seen of regions of an application, and what the gates said.
 pub fn evidence(steered: &SteeredName, regions: &[&RegionId], words: Vec<GateWord>, health: &dyn HealthSource, now: Now) -> Evidence {
-    let seen = |region: &&RegionId| region_evidence(region, health.region(&steered.app.id, region), now);
+    let seen = |region: &&RegionId| region_evidence(region, health.region_of(steered, region), now);
     Evidence {
         regions: regions.iter().map(seen).collect(),
         gates: words,
@@ -212,7 +256,7 @@ impl Case<'_> {
 
     /// The status of the target.
     fn target(&self) -> Option<&RegionStatus> {
-        self.health.region(&self.steered.app.id, self.to)
+        self.health.region_of(self.steered, self.to)
     }
 
     /// What counts of the target's status.

@@ -17,6 +17,7 @@
 //! ```
 
 mod command;
+mod evacuate;
 mod gates;
 mod nearest;
 mod receipts;

@@ -12,8 +12,8 @@
 //! that matters to a pending change is caught by the gates, which are all tested again.
 
 use super::receipts::{Receipts, Used};
-use crate::model::{Body, Draft, Evidence, Finder, Fleet, Gate, Mono, Move, Name, Now, ProposalEnd, RegionId, Seq};
-use imbl::{OrdMap, OrdSet};
+use crate::model::{Body, Draft, Evidence, Finder, Fleet, Gate, Mono, Move, Name, NameMap, Now, ProposalEnd, RegionId, Seq};
+use imbl::OrdMap;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub struct State {
     /// The last entry applied.
     seq: Seq,
     /// The steered names that are configured.
-    names: OrdMap<Name, Arc<NameState>>,
+    names: NameMap<Arc<NameState>>,
     /// Regions with the region's mark, with the entry that set it.
     evacuated: OrdMap<RegionId, Seq>,
     /// The open proposals.
@@ -35,8 +35,6 @@ pub struct State {
     receipts: Receipts,
     /// SHA-256 of the config accepted last.
     config_sha256: Option<Arc<str>>,
-    /// Every region that was ever active: one text each, however many names are there.
-    regions: OrdSet<RegionId>,
 }
 
 /// What was decided for one steered name.
@@ -143,16 +141,18 @@ impl State {
     }
 
     /// The same, for who has found the name already.
-    pub(super) fn is_drained_at(&self, known: &NameState, region: &RegionId) -> bool {
+    pub fn is_drained_at(&self, known: &NameState, region: &RegionId) -> bool {
         known.drained.contains(region) || (self.evacuated.contains_key(region) && known.stays.as_ref() != Some(region))
     }
 
-    /// Finds so many names, in canonical order best.
+    /// Finds so many names, in canonical order best, from this one on.
     pub fn finder<'m>(
         &'m self,
         wanted: usize,
+        first: Option<&Name>,
     ) -> Finder<impl Fn(&Name) -> Option<&'m NameState>, impl Iterator<Item = (&'m Name, &'m NameState)>> {
-        Finder::new(wanted, self.names.len(), |name| self.name(name), self.names())
+        let entries = |first: &Name| self.names.iter_from(first).map(|(name, known)| (name, known.as_ref()));
+        Finder::new((wanted, first), self.names.len(), |name| self.name(name), entries)
     }
 
     /// The open proposals by number.
@@ -231,11 +231,7 @@ impl State {
                 ..
             } => {
                 self.evacuated.entry(region.clone()).or_insert(seq);
-                let overrode = overrode(seq, draft, overridden);
-                for change in moves {
-                    let is_forced = forced.is_empty() || forced.binary_search(&change.name).is_ok();
-                    self.shift(seq, at, change, overrode.clone().filter(|_| is_forced));
-                }
+                self.shift_all(seq, at, moves, forced, &overrode(seq, draft, overridden));
                 for name in stay {
                     self.edit(name, |name| name.stays = Some(region.clone()));
                 }
@@ -301,20 +297,11 @@ impl State {
         }
     }
 
-    /// The region as it is kept already: a replay would have a text of its own for each entry.
-    fn shared(&mut self, region: &RegionId) -> RegionId {
-        if let Some(known) = self.regions.get(region) {
-            return known.clone();
-        }
-        self.regions.insert(region.clone());
-        region.clone()
-    }
-
     /// A name appears: it starts anew, whatever it was before.
     fn add(&mut self, seq: Seq, name: &Name, active: &RegionId, home: Option<&RegionId>) {
         let fresh = NameState {
-            active: self.shared(active),
-            home: self.shared(home.unwrap_or(active)),
+            active: active.clone(),
+            home: home.unwrap_or(active).clone(),
             version: seq,
             drained: BTreeSet::new(),
             left: BTreeSet::new(),
@@ -365,15 +352,18 @@ impl State {
 
     /// The active region of a name changes, by an override or without.
     fn shift(&mut self, seq: Seq, at: Now, change: &Move, overrode: Option<Arc<str>>) {
-        let to = self.shared(&change.to);
-        self.edit(&change.name, |known| {
-            known.came_from = Some(std::mem::replace(&mut known.active, to));
-            known.version = seq;
-            known.moved_at = Some(at.mono);
-            known.stays = None;
-            known.muted = None;
-            known.overrode = overrode;
-        });
+        self.edit(&change.name, |known| known.shift(seq, at, &change.to, overrode));
+    }
+
+    /// The active regions of many names change; of those in `forced`, or of all where it has none, by an override.
+    fn shift_all(&mut self, seq: Seq, at: Now, moves: &[Move], forced: &[Name], overrode: &Option<Arc<str>>) {
+        let changed = |known: &Arc<NameState>, change: &Move| {
+            let is_forced = forced.is_empty() || forced.binary_search(&change.name).is_ok();
+            let mut known = NameState::clone(known);
+            known.shift(seq, at, &change.to, overrode.clone().filter(|_| is_forced));
+            Arc::new(known)
+        };
+        self.names.change_many(moves, |change| &change.name, changed);
     }
 
     /// The region's mark goes, with the *left* marks of that region and the leave to stay there.
@@ -425,6 +415,18 @@ impl State {
                 });
             }
         });
+    }
+}
+
+impl NameState {
+    /// The active region changes, by an override or without.
+    fn shift(&mut self, seq: Seq, at: Now, to: &RegionId, overrode: Option<Arc<str>>) {
+        self.came_from = Some(std::mem::replace(&mut self.active, to.clone()));
+        self.version = seq;
+        self.moved_at = Some(at.mono);
+        self.stays = None;
+        self.muted = None;
+        self.overrode = overrode;
     }
 }
 

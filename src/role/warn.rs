@@ -17,7 +17,7 @@ pub fn warnings(body: &Body, fleet: &Fleet, health: &dyn HealthSource, now: Now)
     };
     // An application's names go the same way for the same reason: one warning for all of them.
     let mut away: BTreeMap<(&AppId, &RegionId), Vec<&Name>> = BTreeMap::new();
-    let mut configs = fleet.finder(moves.len());
+    let mut configs = fleet.finder(moves.len(), moves.first().map(|change| &change.name));
     for change in moves {
         if let Some(steered) = configs.find(&change.name).filter(|steered| is_role_known(steered, health)) {
             away.entry((&steered.app.id, &change.to)).or_default().push(&change.name);

@@ -223,7 +223,8 @@ impl Watch {
         }
         let mut drafts = Vec::new();
         let mut proposal_last = state.proposal_last();
-        let (mut configs, mut states) = (fleet.finder(names.len()), state.finder(names.len()));
+        let (count, first) = (names.len(), names.first().cloned());
+        let (mut configs, mut states) = (fleet.finder(count, first.as_ref()), state.finder(count, first.as_ref()));
         for name in names {
             let mut slot = self.slots.remove(&name).map(Arc::unwrap_or_clone).unwrap_or_default();
             if let Some(at) = slot.due.take() {
@@ -302,7 +303,7 @@ fn look(sight: &Sight<'_>, slot: &mut Slot, proposal_last: &mut u64) -> Vec<Draf
 impl Sight<'_> {
     /// The status of a region.
     fn status(&self, region: &RegionId) -> Option<&RegionStatus> {
-        self.health.region(&self.steered.app.id, region)
+        self.health.region_of(self.steered, region)
     }
 
     /// Whether anything known of its regions has not been confirmed since this machine was suspended.

@@ -118,7 +118,7 @@ pub fn alerts_known(
     now: Now,
     decision: &Decision,
 ) -> Vec<Alert> {
-    let active = health.region(&steered.app.id, &decision.active);
+    let active = health.region_of(steered, &decision.active);
     let mut all: Vec<Alert> = [
         target_alert(steered, state, health, now, decision, active),
         decision.reason.is_fail_open().then(|| Alert {
@@ -223,7 +223,7 @@ fn observed_alerts(steered: &SteeredName, health: &dyn HealthSource, decision: &
     if !is_role_known(steered, health) {
         return Vec::new();
     }
-    let status = |region: &RegionId| health.region(&steered.app.id, region);
+    let status = |region: &RegionId| health.region_of(steered, region);
     let says = |region: &&RegionId| status(region).is_some_and(|status| status.observed == Observed::Active);
     let saying: Vec<RegionId> = steered.order.iter().filter(says).cloned().collect();
     let probed = steered
@@ -286,7 +286,7 @@ fn age_alert(steered: &SteeredName, now: Now, decision: &Decision, active: Optio
 /// `probe-cannot-run`, of any region: a standby that nobody can look at is no standby.
 fn cannot_run_alert(steered: &SteeredName, health: &dyn HealthSource) -> Option<Alert> {
     steered.order.iter().find_map(|region| {
-        let why = health.region(&steered.app.id, region)?.cannot_run.as_ref()?;
+        let why = health.region_of(steered, region)?.cannot_run.as_ref()?;
         Some(Alert {
             kind: AlertKind::ProbeCannotRun,
             message: format!("a probe of {region} cannot run on this node, and says nothing of {region}: {why}"),

@@ -23,7 +23,8 @@ use crate::model::{
     WhenAllDown,
 };
 use crate::role::{NameState, State, policy_target};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Decides what a steered name answers now; the table above.
 pub fn decide(steered: &SteeredName, state: &State, health: &dyn HealthSource, now: Now) -> Decision {
@@ -33,15 +34,15 @@ pub fn decide(steered: &SteeredName, state: &State, health: &dyn HealthSource, n
 /// The same, for who has found already what was decided for the name.
 pub fn decide_known(steered: &SteeredName, known: Option<&NameState>, state: &State, health: &dyn HealthSource, now: Now) -> Decision {
     let active = active_of(steered, known, state);
-    let status = health.region(&steered.app.id, &active);
+    let status = health.region_of(steered, &active);
     let (answer, region, reason) = match status.map_or(RegionHealth::Unknown, |status| status.health) {
         RegionHealth::Unhealthy => failing(steered, state, health, now, &active),
         RegionHealth::Healthy => (usable(steered, &active, status), Some(active.clone()), Reason::Healthy),
         RegionHealth::Degraded => (usable(steered, &active, status), Some(active.clone()), Reason::Degraded),
         RegionHealth::Unknown => (usable(steered, &active, status), Some(active.clone()), Reason::Unknown),
     };
-    let region = region.filter(|_| answer != Answer::Servfail);
-    let is_home_drained = known.is_some_and(|known| known.home != active && state.is_drained(&steered.name, &known.home));
+    let region = region.filter(|_| *answer != Answer::Servfail);
+    let is_home_drained = known.is_some_and(|known| known.home != active && state.is_drained_at(known, &known.home));
     Decision {
         is_home_drained,
         name: steered.name.clone(),
@@ -65,8 +66,9 @@ fn active_of(steered: &SteeredName, known: Option<&NameState>, state: &State) ->
 }
 
 /// Everything that a region answers when it is answered whole; for compiling every region's answer beforehand.
-pub fn answer_of(steered: &SteeredName, region: &RegionId) -> Answer {
-    gather(steered.app.endpoints_of(region).iter())
+pub fn answer_of(steered: &SteeredName, region: &RegionId) -> Arc<Answer> {
+    let nothing = || Arc::new(Answer::of(std::iter::empty()));
+    steered.whole(region).cloned().unwrap_or_else(nothing)
 }
 
 /// The active region is unhealthy: rows 3 to 6.
@@ -76,7 +78,7 @@ fn failing(
     health: &dyn HealthSource,
     now: Now,
     active: &RegionId,
-) -> (Answer, Option<RegionId>, Reason) {
+) -> (Arc<Answer>, Option<RegionId>, Reason) {
     let moves = matches!(steered.app.failover, Failover::OneWay | Failover::Automatic);
     if moves && policy_target(state, steered, health, now).is_some() {
         return (answer_of(steered, active), Some(active.clone()), Reason::WaitingToMove);
@@ -87,14 +89,14 @@ fn failing(
             let regions = all_down_regions(steered, state, active);
             let endpoints = regions.iter().flat_map(|region| steered.app.endpoints_of(region));
             let region = Some(active.clone()).filter(|_| regions.len() == 1);
-            (gather(alike(endpoints)), region, Reason::AllDownAll)
+            (Arc::new(Answer::of(alike(endpoints))), region, Reason::AllDownAll)
         }
-        WhenAllDown::Servfail => (Answer::Servfail, None, Reason::AllDownServfail),
+        WhenAllDown::Servfail => (Arc::new(Answer::Servfail), None, Reason::AllDownServfail),
         WhenAllDown::Addresses(addresses) => {
             let instead: Vec<Endpoint> = addresses.iter().copied().map(Endpoint::Address).collect();
-            (gather(instead.iter()), None, Reason::AllDownInstead)
+            (Arc::new(Answer::of(instead.iter())), None, Reason::AllDownInstead)
         }
-        WhenAllDown::Host(host) => (Answer::Host(host.clone()), None, Reason::AllDownInstead),
+        WhenAllDown::Host(host) => (Arc::new(Answer::Host(host.clone())), None, Reason::AllDownInstead),
     }
 }
 
@@ -125,15 +127,28 @@ fn alike<'a>(endpoints: impl Iterator<Item = &'a Endpoint>) -> impl Iterator<Ite
 }
 
 /// The usable endpoints of a region, by the family rule.
-fn usable(steered: &SteeredName, region: &RegionId, status: Option<&RegionStatus>) -> Answer {
+fn usable(steered: &SteeredName, region: &RegionId, status: Option<&RegionStatus>) -> Arc<Answer> {
+    let all_are = match status.map_or(RegionHealth::Unknown, |status| status.health) {
+        RegionHealth::Healthy => true,
+        // What is not probed is not known to be sick.
+        RegionHealth::Unknown => steered.app.probes.is_empty(),
+        RegionHealth::Degraded | RegionHealth::Unhealthy => false,
+    };
+    if all_are {
+        return answer_of(steered, region);
+    }
     let endpoints = steered.app.endpoints_of(region);
     let fine = |endpoint: &Endpoint| verdict(status, endpoint).is_usable();
+    if endpoints.iter().all(fine) {
+        return answer_of(steered, region);
+    }
     let family = |wanted: Family| {
         let of = move |endpoint: &&Endpoint| Family::of(endpoint) == wanted;
         let any = endpoints.iter().filter(of).any(fine);
         endpoints.iter().filter(of).filter(move |endpoint| !any || fine(endpoint))
     };
-    gather(family(Family::Host).chain(family(Family::V4)).chain(family(Family::V6)))
+    let answer = Answer::of(family(Family::Host).chain(family(Family::V4)).chain(family(Family::V6)));
+    Arc::new(answer)
 }
 
 /// Verdict on an endpoint; `unknown` where there is none.
@@ -163,21 +178,4 @@ impl Family {
             Endpoint::Host(_) => Family::Host,
         }
     }
-}
-
-/// Puts an answer together, each address once; a host name stands alone. Nothing at all is SERVFAIL, see the head.
-fn gather<'a>(endpoints: impl Iterator<Item = &'a Endpoint>) -> Answer {
-    let (mut v4, mut v6): (Vec<Ipv4Addr>, Vec<Ipv6Addr>) = (Vec::new(), Vec::new());
-    for endpoint in endpoints {
-        match endpoint {
-            Endpoint::Host(name) => return Answer::Host(name.clone()),
-            Endpoint::Address(IpAddr::V4(address)) if !v4.contains(address) => v4.push(*address),
-            Endpoint::Address(IpAddr::V6(address)) if !v6.contains(address) => v6.push(*address),
-            Endpoint::Address(_) => {}
-        }
-    }
-    if v4.is_empty() && v6.is_empty() {
-        return Answer::Servfail;
-    }
-    Answer::Addresses { v4, v6 }
 }

@@ -146,7 +146,7 @@ fn explain_region(
         ("left", known.is_some_and(|known| known.left.contains(region))),
         ("stays", known.is_some_and(|known| known.stays.as_ref() == Some(region))),
     ];
-    let status = health.region(&steered.app.id, region);
+    let status = health.region_of(steered, region);
     let endpoints = steered.app.endpoints_of(region).iter().map(|endpoint| EndpointStatus {
         endpoint: endpoint.clone(),
         verdict: verdict(status, endpoint),

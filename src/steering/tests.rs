@@ -149,9 +149,9 @@ proptest! {
         let all = answered(&decision.answer);
         let fails = decision.reason.is_fail_open();
         let unhealthy = scene.verdicts[scene.active * 4..][..4].iter().all(|verdict| *verdict == Verdict::Unhealthy);
-        prop_assert!(decision.answer == Answer::Servfail || !all.is_empty(), "never empty");
+        prop_assert!(*decision.answer == Answer::Servfail || !all.is_empty(), "never empty");
         prop_assert_eq!(fails || decision.reason == Reason::WaitingToMove, unhealthy, "when-all-down exactly when nothing is usable");
-        prop_assert_eq!(decision.answer == Answer::Servfail, fails && scene.when_all_down == WhenAllDown::Servfail);
+        prop_assert_eq!(*decision.answer == Answer::Servfail, fails && scene.when_all_down == WhenAllDown::Servfail);
         for (index, one) in REGIONS.iter().map(|one| region(one)).enumerate() {
             let own = steered.app.endpoints_of(&one);
             let shown: Vec<&Endpoint> = own.iter().filter(|endpoint| all.contains(endpoint)).collect();

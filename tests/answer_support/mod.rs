@@ -33,9 +33,9 @@ pub fn try_zone(apex: &str, text: &str) -> Result<Arc<Zone>, String> {
 
 /// A steered name with its regions' answers and the one decided.
 pub fn steered(name: &str, ttl: u32, regions: &[(&str, Answer)], region: Option<&str>, answer: Answer) -> SteeredInput {
-    let regions: Vec<(RegionId, Answer)> = regions
+    let regions: Vec<(RegionId, Arc<Answer>)> = regions
         .iter()
-        .map(|(region, answer)| (RegionId::new(region), answer.clone()))
+        .map(|(region, answer)| (RegionId::new(region), Arc::new(answer.clone())))
         .collect();
     SteeredInput {
         name: Name::parse(name).unwrap(),
@@ -45,7 +45,7 @@ pub fn steered(name: &str, ttl: u32, regions: &[(&str, Answer)], region: Option<
             app: AppId::new("app"),
             active: regions.first().map_or(RegionId::new("none"), |(region, _)| region.clone()),
             region: region.map(RegionId::new),
-            answer,
+            answer: Arc::new(answer),
             ttl,
             reason: Reason::Healthy,
             is_home_drained: false,

@@ -226,7 +226,7 @@ impl World {
 
     /// No answer is empty; sick and drained endpoints are in none, but where the reason says so.
     pub(super) fn check_answer(&self, steered: &SteeredName, decision: &Decision) {
-        let Answer::Addresses { v4, v6 } = &decision.answer else { return };
+        let Answer::Addresses { v4, v6 } = &*decision.answer else { return };
         assert!(!v4.is_empty() || !v6.is_empty(), "an empty answer: {decision:?}");
         if decision.reason == Reason::AllDownInstead {
             return;
