@@ -87,7 +87,7 @@ pub struct Surroundings {
     pub files: BTreeSet<PathBuf>,
     /// Seed of the answer index.
     pub hash_seed: u64,
-    /// What the DNS side counted; asked at each scrape.
+    /// What the DNS side counted; asked at each scrape, and at each reload, which has the counts of earlier loads added up.
     pub dns_counters: Box<dyn Fn() -> DnsCounters + Send + Sync>,
 }
 
@@ -262,6 +262,9 @@ impl Handle {
         let read = Arc::new(Mutex::new(BTreeSet::new()));
         let reading = read.clone();
         let loaded = tokio::task::spawn_blocking(move || {
+            // A lane counts answers for the names of one load and begins anew with those of the next. Whoever asks has what is full added
+            // up; where nobody scrapes, every reload would leave another table and its names behind.
+            drop((inner.dns_counters)());
             let mut read = BTreeSet::new();
             let loaded = reload::load_noting(&inner.config_path, &mut read);
             *reading.lock().unwrap_or_else(PoisonError::into_inner) = read;

@@ -24,6 +24,7 @@ use crate::telemetry::{Clock, Metrics};
 use arc_swap::ArcSwap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
@@ -310,6 +311,37 @@ async fn a_reload_takes_new_cookie_secrets_although_no_other_file_changed() {
         assert_eq!(reloaded.try_recv().unwrap().unwrap().changed, is_taken, "{text}");
         let served = bench.lanes.load().service().cookies;
         assert!(served == settings::read_secrets(&secrets).ok(), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_reload_has_the_counts_of_earlier_ones_added_up_also_where_nobody_scrapes() {
+    let Made {
+        folder,
+        parts,
+        lanes,
+        view,
+        ledger,
+    } = make(CONFIG, &[]);
+    let (_outcomes, inbox) = mpsc::channel(1);
+    let asked = Arc::new(AtomicUsize::new(0));
+    let asking = asked.clone();
+    let around = Surroundings {
+        lanes,
+        view,
+        ledger,
+        config_path: folder.path().join("c.toml"),
+        files: BTreeSet::new(),
+        hash_seed: 1,
+        dns_counters: Box::new(move || {
+            asking.fetch_add(1, Ordering::Relaxed);
+            DnsCounters::default()
+        }),
+    };
+    let handle = super::start(parts, around, inbox);
+    for reloads in 1..=3 {
+        handle.reload(reload_request()).await.unwrap();
+        assert_eq!(asked.load(Ordering::Relaxed), reloads);
     }
 }
 
