@@ -7,8 +7,6 @@
 //! - `mixed`: 80 % hits, 10 % NXDOMAIN, 10 % NODATA; `steered`: the name that fails over; `DO+cookie`: hits with the DO bit and
 //!   a client's cookie.
 //! - `@20k`: open loop, 20,000 queries a second on a schedule; p50, p99 and p99.9 in microseconds.
-//! - `TCP qps`: dnsperf over ten connections that stay; `TCP new/s`: a connection for each query, one after the other, and what one
-//!   costs the server.
 //! - `busy`: the same while 1,000 switches a minute and 10,000 outcomes of probes a second go through the writer.
 //! - `lost`, `wrong`: over all rounds. `noisy`: measurements during which other programs took over 8 % of a CPU in spite of
 //!   two tries.
@@ -19,31 +17,29 @@
 mod kit;
 
 use kit::args::Args;
-use kit::load::{Load, Outcome, Pace, Query};
-use kit::peers::{self, Peer};
+use kit::load::{Load, Outcome, Pace};
+use kit::measure::{Measured, measure};
+use kit::peers;
 use kit::proc::{self, Server};
 use kit::site;
 use kit::sys;
 use kit::table::Table;
 use std::fmt::Write as _;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::path::Path;
-use std::process::Command;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const USAGE: &str = "cargo bench --bench peers [-- --rounds N --seconds N --json --test NAME…]";
 
+/// The servers, the ceiling first.
+const NAMES: [&str; 6] = ["echo", "pointsman", "gdnsd", "nsd", "knot", "pdns"];
 /// The open loop's rate.
 const RATE: u32 = 20_000;
-/// Measurements with more of a CPU taken by others are tried again, and told.
-const NOISE_MAX: f64 = 0.08;
 /// Endpoints with a probe each ten times a second: 10,000 outcomes a second.
 const PROBED: usize = 1_000;
 
-const COLUMNS: [(&str, usize); 22] = [
+const COLUMNS: [(&str, usize); 19] = [
     ("max qps", 0),
     ("us/q", 2),
     ("least us/q", 2),
@@ -56,9 +52,6 @@ const COLUMNS: [(&str, usize); 22] = [
     ("p99", 0),
     ("p99.9", 0),
     ("MiB", 1),
-    ("TCP qps", 0),
-    ("TCP new/s", 0),
-    ("TCP new us", 1),
     ("busy p50", 0),
     ("busy p99", 0),
     ("busy p99.9", 0),
@@ -67,16 +60,6 @@ const COLUMNS: [(&str, usize); 22] = [
     ("wrong", 0),
     ("noisy", 0),
 ];
-
-/// One measurement.
-struct Measured {
-    outcome: Outcome,
-    /// CPU a query, microseconds, and its part in user space.
-    micros: f64,
-    user_micros: f64,
-    /// Share of a CPU that others took.
-    noise: f64,
-}
 
 /// A server under test.
 struct Subject<'a> {
@@ -87,8 +70,8 @@ struct Subject<'a> {
 }
 
 impl Subject<'_> {
-    /// Loads it, again while others are noisy; counts losses and wrong answers.
-    fn measure(&self, kind: &str, pace: Pace, table: &mut Table) -> Measured {
+    /// Loads it; counts losses and wrong answers.
+    fn measure(&self, kind: &str, pace: Pace, table: &mut Table) -> Measured<Outcome> {
         let queries = peers::queries(kind);
         let queries = if self.name == "echo" {
             queries.iter().map(|query| query.unchecked()).collect()
@@ -96,34 +79,10 @@ impl Subject<'_> {
             queries
         };
         let mut load = Load::new(self.address, queries, 8);
-        let mut best: Option<Measured> = None;
-        for _ in 0..if self.args.test { 1 } else { 2 } {
-            if !self.args.test {
-                proc::wait_quiet(Duration::from_secs(2));
-            }
-            let (machine, cpu) = (proc::machine_seconds(), self.server.cpu());
-            let outcome = load.run(self.args.span(), pace);
-            let cpu = self.server.cpu().since(cpu);
-            let others = proc::machine_seconds() - machine - cpu.nanos / 1e9 - outcome.generator_seconds;
-            let micros = cpu.nanos / 1e3 / (outcome.answered.max(1) as f64);
-            let measured = Measured {
-                micros,
-                user_micros: micros * cpu.user_share,
-                noise: others / self.args.seconds,
-                outcome,
-            };
-            let is_quiet = measured.noise <= NOISE_MAX;
-            if best.as_ref().is_none_or(|best| measured.noise < best.noise) {
-                best = Some(measured);
-            }
-            if is_quiet {
-                break;
-            }
-        }
-        let best = best.expect("measured at least once");
+        let best = measure(self.args, &self.server, || load.run(self.args.span(), pace));
         table.add(self.name, "lost", best.outcome.lost as f64);
         table.add(self.name, "wrong", best.outcome.wrong as f64);
-        table.add(self.name, "noisy", if best.noise > NOISE_MAX { 1.0 } else { 0.0 });
+        table.add(self.name, "noisy", best.noisy());
         best
     }
 
@@ -135,115 +94,25 @@ impl Subject<'_> {
         let [few, many] = &hits;
         let best = if few.outcome.qps > many.outcome.qps { few } else { many };
         table.add(name, "max qps", best.outcome.qps);
-        table.add(name, "us/q", best.micros);
-        table.add(name, "user us/q", best.user_micros);
-        hits.iter().for_each(|hit| table.add(name, "least us/q", hit.micros));
+        table.add(name, "us/q", micros(best));
+        table.add(name, "user us/q", micros(best) * best.cpu.user_share);
+        hits.iter().for_each(|hit| table.add(name, "least us/q", micros(hit)));
         for kind in ["mixed", "steered", "DO+cookie"] {
             let measured = self.measure(kind, Pace::Closed(128), table);
-            table.add(name, &format!("{kind} us/q"), measured.micros);
+            table.add(name, &format!("{kind} us/q"), micros(&measured));
         }
         let steady = self.measure("hit", Pace::Open(RATE), table);
-        table.add(name, "@20k us/q", steady.micros);
+        table.add(name, "@20k us/q", micros(&steady));
         for (column, share) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
             table.add(name, column, steady.outcome.latency.micros(share));
         }
         table.add(name, "MiB", self.server.memory_kib() / 1024.0);
-        if name != "echo" {
-            self.streams(table);
-        }
-    }
-
-    /// TCP: connections that stay, by dnsperf where it is installed; and one for each query, one after the other.
-    fn streams(&self, table: &mut Table) {
-        // dnsperf measures whole seconds: too long to show that it works.
-        if let Some(qps) = Some(self).filter(|_| !self.args.test).and_then(Subject::kept_streams) {
-            table.add(self.name, "TCP qps", qps);
-        }
-        let query = &peers::queries("hit")[0];
-        let (cpu, start) = (self.server.cpu(), Instant::now());
-        let mut done = 0u32;
-        while start.elapsed() < self.args.span() {
-            match ask_over_tcp(self.address, query) {
-                Some(true) => done += 1,
-                Some(false) => table.add(self.name, "wrong", 1.0),
-                None => table.add(self.name, "lost", 1.0),
-            }
-        }
-        let cpu = self.server.cpu().since(cpu);
-        table.add(self.name, "TCP new/s", f64::from(done) / start.elapsed().as_secs_f64());
-        table.add(self.name, "TCP new us", cpu.nanos / 1e3 / f64::from(done.max(1)));
-    }
-
-    /// What dnsperf reaches over ten connections.
-    fn kept_streams(&self) -> Option<f64> {
-        let dnsperf = proc::find("dnsperf")?;
-        let folder = tempfile::tempdir().ok()?;
-        let data = folder.path().join("queries");
-        let text: String = (0..20).map(|number| format!("host{number:02}.{} A\n", peers::ZONE)).collect();
-        std::fs::write(&data, text).ok()?;
-        let mut command = Command::new("taskset");
-        command.args(["-c", &generator_cpu().to_string(), &dnsperf, "-m", "tcp", "-s", "127.0.0.1", "-p"]);
-        command.arg(self.address.port().to_string()).arg("-d").arg(&data);
-        command.args([
-            "-l",
-            &self.args.seconds.ceil().max(1.0).to_string(),
-            "-c",
-            "10",
-            "-T",
-            "1",
-            "-q",
-            "200",
-        ]);
-        let output = command.output().ok()?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let line = text.lines().find_map(|line| line.trim().strip_prefix("Queries per second:"));
-        line?.split_whitespace().next()?.parse().ok()
     }
 }
 
-/// One query over a connection of its own; whether the answer is right, none when there was none.
-fn ask_over_tcp(server: SocketAddr, query: &Query) -> Option<bool> {
-    let mut stream = TcpStream::connect_timeout(&server, Duration::from_secs(1)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
-    // Closed with a reset, or the ports of this side were soon all waiting (RFC 9293 section 3.6.1).
-    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).ok()?;
-    let packet = query.packet(7);
-    stream
-        .write_all(&[&(packet.len() as u16).to_be_bytes()[..], &packet].concat())
-        .ok()?;
-    let mut answer = [0; 2048];
-    stream.read_exact(&mut answer[..2]).ok()?;
-    let octets = usize::from(u16::from_be_bytes([answer[0], answer[1]]));
-    let room = answer.get_mut(..octets)?;
-    stream.read_exact(room).ok()?;
-    Some(query.accepts(room))
-}
-
-/// The CPU of the generator: another one than the server's, where there is one.
-fn generator_cpu() -> usize {
-    usize::from(proc::cpus() > 1)
-}
-
-/// Starts a server in a folder and waits until it answers rightly; says what is wrong otherwise.
-fn start<'a>(name: &'a str, peer: &Peer, dir: &Path, port: u16, args: &'a Args) -> Option<Subject<'a>> {
-    let log = dir.join("log");
-    let mut server = Server::start(&peer.command, Some(0), &log).ok()?;
-    let address = site::local(port);
-    for kind in ["hit", "steered"] {
-        let query = &peers::queries(kind)[0];
-        let query = if name == "echo" { query.unchecked() } else { query.clone() };
-        if site::wait_for_answer(&mut server, address, &query).is_none() {
-            let log = std::fs::read_to_string(&log).unwrap_or_default();
-            eprintln!("{name} does not answer as it should: {}", log.lines().last().unwrap_or_default());
-            return None;
-        }
-    }
-    Some(Subject {
-        name,
-        server,
-        address,
-        args,
-    })
+/// CPU time an answer, microseconds.
+fn micros(measured: &Measured<Outcome>) -> f64 {
+    measured.micros(measured.outcome.answered)
 }
 
 /// Latency while the writer is busy: probes and switches.
@@ -277,11 +146,11 @@ fn busy(args: &Args, table: &mut Table) {
         );
     }
     let (folder, dns) = (tempfile::tempdir().unwrap(), site::free_ports());
-    let peer = peers::pointsman(folder.path(), dns, &more);
-    let Some(subject) = start("pointsman", &peer, folder.path(), dns, args) else {
+    let peer = peers::pointsman(folder.path(), dns, "", &more);
+    let Some(_server) = peers::start("pointsman", &peer, folder.path(), dns) else {
         return;
     };
-    let api = site::local(dns + 1);
+    let api = site::local(dns + peers::API);
     // It listens a moment after the first answers.
     while site::http(api, "GET", "/readyz", "").is_none() {
         std::thread::yield_now();
@@ -304,7 +173,7 @@ fn busy(args: &Args, table: &mut Table) {
     let outcomes =
         || site::http(api, "GET", "/metrics", "").map_or(0.0, |(_, text)| site::metric(&text, "pointsman_probe_duration_seconds_count"));
     let (before, from) = (outcomes(), Instant::now());
-    let mut load = Load::new(subject.address, peers::queries("hit"), 8);
+    let mut load = Load::new(site::local(dns), peers::queries("hit"), 8);
     let outcome = load.run(args.span(), Pace::Open(RATE));
     table.add("pointsman", "outcomes/s", (outcomes() - before) / from.elapsed().as_secs_f64());
     table.add("pointsman", "lost", outcome.lost as f64);
@@ -332,19 +201,26 @@ fn main() {
     if let Some(port) = args.echo {
         echo(port);
     }
-    sys::pin(generator_cpu());
+    sys::pin(proc::generator_cpu());
     let mut table = Table::new(&COLUMNS);
     for round in 1..=args.rounds {
-        for name in peers::NAMES.iter().filter(|name| args.wants(name)) {
+        for name in args.of(&NAMES) {
             let (folder, port) = (tempfile::tempdir().unwrap(), site::free_ports());
             let Some(peer) = peers::prepare(name, folder.path(), port) else {
                 eprintln!("{name} is not installed and left out");
                 continue;
             };
             eprintln!("round {round}: {name} {}", peer.version);
-            if let Some(subject) = start(name, &peer, folder.path(), port, &args) {
-                subject.run(&mut table);
-            }
+            let Some(server) = peers::start(name, &peer, folder.path(), port) else {
+                continue;
+            };
+            let subject = Subject {
+                name,
+                server,
+                address: site::local(port),
+                args: &args,
+            };
+            subject.run(&mut table);
         }
         if args.wants("pointsman") {
             busy(&args, &mut table);

@@ -95,7 +95,7 @@ fn static_names(args: &Args, table: &mut Table) {
 
 /// Pointsman with one zone from a file; `more` is what follows in its config.
 fn pointsman(dir: &Path, port: u16, apex: &str, zone: &Path, more: &str) -> Peer {
-    let peer = peers::pointsman(dir, port, "");
+    let peer = peers::pointsman(dir, port, "", "");
     let config = format!(
         "version = 1\n[node]\nname = \"bench\"\ndata-dir = \"data\"\n[dns]\nlisten = [\"127.0.0.1:{port}\"]\nworkers = 1\n[api]\nlisten = \"127.0.0.1:{}\"\n\
          [[zone]]\nname = \"{apex}\"\nfile = \"{}\"\n[region.iad]\ntitle = \"iad\"\n[region.fra]\ntitle = \"fra\"\n{more}",

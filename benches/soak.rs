@@ -227,7 +227,7 @@ fn main() {
     let args = Args::read(USAGE);
     let (folder, port) = (tempfile::tempdir().unwrap(), site::free_ports());
     let probe_port = TcpListener::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port();
-    let peer = peers::pointsman(folder.path(), port, &config(probe_port));
+    let peer = peers::pointsman(folder.path(), port, "", &config(probe_port));
     let zone = folder.path().join("bench.zone");
     let first_zone = std::fs::read_to_string(&zone).unwrap();
     let mut server = Server::start(&peer.command, None, &folder.path().join("log")).unwrap();

@@ -7,7 +7,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-packages=(bind9-dnsutils bind9-utils ldnsutils nsd knot knot-dnsutils unbound postgresql mariadb-server nginx-light python3-venv curl iproute2 strace)
+packages=(bind9-dnsutils bind9-utils ldnsutils nsd knot knot-dnsutils unbound postgresql mariadb-server nginx-light python3-venv curl iproute2 strace
+    dnsperf nghttp2-client valgrind)
 missing=()
 for package in "${packages[@]}"; do
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")

@@ -77,6 +77,13 @@ impl Args {
     pub fn wants(&self, name: &str) -> bool {
         self.chosen.is_empty() || self.chosen.iter().any(|chosen| chosen == name)
     }
+
+    /// Those of a group that are to be measured: the chosen ones, or all where none of them is chosen.
+    pub fn of<'n>(&self, group: &'n [&'n str]) -> Vec<&'n str> {
+        let chosen = |name: &&&str| self.chosen.iter().any(|chosen| chosen == **name);
+        let any = group.iter().any(|name| chosen(&name));
+        group.iter().filter(|name| !any || chosen(name)).copied().collect()
+    }
 }
 
 /// Takes a value; false when there is none.

@@ -125,8 +125,6 @@ pub struct Outcome {
     pub wrong: u64,
     /// Answers a second.
     pub qps: f64,
-    /// CPU time of the generator, seconds.
-    pub generator_seconds: f64,
     /// Latencies.
     pub latency: Histogram,
 }
@@ -264,7 +262,6 @@ impl Load {
             // What a program beside this one delays is its reading, not the answer. In the closed loop every nanosecond counts.
             let _ = sys::stamp(&client.socket, matches!(pace, Pace::Open(_)));
         }
-        let cpu = super::proc::thread_seconds();
         let start = Instant::now();
         let (mut now, mut sweep_at) = (start, start);
         while now < start + span {
@@ -296,7 +293,6 @@ impl Load {
         }
         self.sweep(Instant::now(), &mut outcome);
         outcome.qps = in_time as f64 / elapsed;
-        outcome.generator_seconds = super::proc::thread_seconds() - cpu;
         outcome
     }
 

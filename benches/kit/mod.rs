@@ -1,4 +1,4 @@
-//! What the benches `peers`, `size` and `soak` share: a checked load generator, servers started and watched from outside,
+//! What the benches share: a checked load generator, servers started and watched from outside,
 //! zones and queries, and tables of medians.
 //!
 //! Everything is on loopback and bounded in time. A server gets CPU 0 and the generator CPU 1, so that what is measured is
@@ -9,6 +9,7 @@
 
 pub mod args;
 pub mod load;
+pub mod measure;
 pub mod peers;
 pub mod proc;
 pub mod site;

@@ -4,14 +4,17 @@
 //! a plain A record. A server whose program is not installed is left out.
 
 use super::load::{Expect, Query};
-use super::proc::find;
+use super::proc::{SERVER_CPU, Server, find};
+use super::site;
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// The servers, the ceiling first.
-pub const NAMES: [&str; 6] = ["echo", "pointsman", "gdnsd", "nsd", "knot", "pdns"];
+/// From a server's port to that of its API, of DNS over TLS, and of DNS over HTTPS.
+pub const API: u16 = 1;
+pub const TLS: u16 = 2;
+pub const HTTPS: u16 = 3;
 /// The zone.
 pub const ZONE: &str = "bench.example.";
 
@@ -60,6 +63,22 @@ pub fn queries(kind: &str) -> Vec<Query> {
     all
 }
 
+/// Starts a server in its folder and waits until it answers rightly; says what is wrong otherwise.
+pub fn start(name: &str, peer: &Peer, dir: &Path, port: u16) -> Option<Server> {
+    let log = dir.join("log");
+    let mut server = Server::start(&peer.command, Some(SERVER_CPU), &log).ok()?;
+    for kind in ["hit", "steered"] {
+        let query = &queries(kind)[0];
+        let query = if name == "echo" { query.unchecked() } else { query.clone() };
+        if site::wait_for_answer(&mut server, site::local(port), &query).is_none() {
+            let log = fs::read_to_string(&log).unwrap_or_default();
+            eprintln!("{name} does not answer as it should: {}", log.lines().last().unwrap_or_default());
+            return None;
+        }
+    }
+    Some(server)
+}
+
 /// Writes a server's files into a folder; none where it is not installed.
 pub fn prepare(name: &str, dir: &Path, port: u16) -> Option<Peer> {
     match name {
@@ -67,11 +86,13 @@ pub fn prepare(name: &str, dir: &Path, port: u16) -> Option<Peer> {
             command: vec![own_program(), "--echo".into(), port.to_string()],
             version: "recvmmsg, sendmmsg".into(),
         }),
-        "pointsman" => Some(pointsman(dir, port, "")),
+        "pointsman" => Some(pointsman(dir, port, "", "")),
         "nsd" => nsd(dir, port),
         "knot" => knot(dir, port),
         "gdnsd" => gdnsd(dir, port),
         "pdns" => pdns(dir, port),
+        "bind" => bind(dir, port),
+        "dnsdist" => dnsdist(dir, port),
         _ => None,
     }
 }
@@ -95,16 +116,17 @@ fn version(program: &str, argument: &str) -> String {
         .to_owned()
 }
 
-/// Our own; `more` is what follows in its config. The name that fails over is probed at the server's own port.
-pub fn pointsman(dir: &Path, port: u16, more: &str) -> Peer {
+/// Our own; `dns` is what else stands in its `[dns]`, `more` what follows in its config. The name that fails over is probed at the
+/// server's own port.
+pub fn pointsman(dir: &Path, port: u16, dns: &str, more: &str) -> Peer {
     fs::write(dir.join("bench.zone"), zone(false)).unwrap();
     let config = format!(
-        "version = 1\n[node]\nname = \"bench\"\ndata-dir = \"data\"\n[dns]\nlisten = [\"127.0.0.1:{port}\"]\nworkers = 1\n[api]\nlisten = \"127.0.0.1:{}\"\n\
+        "version = 1\n[node]\nname = \"bench\"\ndata-dir = \"data\"\n[dns]\nlisten = [\"127.0.0.1:{port}\"]\nworkers = 1\n{dns}[api]\nlisten = \"127.0.0.1:{}\"\n\
          [[zone]]\nname = \"{ZONE}\"\nfile = \"bench.zone\"\n[region.one]\ntitle = \"one\"\n[region.two]\ntitle = \"two\"\n\
          [app.fo]\nname = \"hostfo.{ZONE}\"\nregions = [\"one\", \"two\"]\nfailover = \"automatic\"\ncooldown = \"0s\"\n\
          [app.fo.endpoints]\none = [\"127.0.0.1\"]\ntwo = [\"127.0.0.2\"]\n\
          [[app.fo.probe]]\nkind = \"tcp\"\nport = {port}\ninterval = \"2s\"\ntimeout = \"1s\"\n{more}",
-        port + 1
+        port + API
     );
     fs::write(dir.join("pointsman.toml"), config).unwrap();
     let program = env!("CARGO_BIN_EXE_pointsman");
@@ -202,4 +224,67 @@ fn pdns(dir: &Path, port: u16) -> Option<Peer> {
         version: version(&program, "--version"),
         command: vec![program, format!("--config-dir={d}")],
     })
+}
+
+/// BIND; over TLS and HTTPS with the certificate that [`certificate`] left.
+fn bind(dir: &Path, port: u16) -> Option<Peer> {
+    let program = find("named")?;
+    let d = dir.display();
+    fs::write(dir.join("bench.zone"), zone(true)).unwrap();
+    let config = format!(
+        "tls bench {{ cert-file \"{d}/cert.pem\"; key-file \"{d}/key.pem\"; }};\nhttp bench {{ endpoints {{ \"/dns-query\"; }}; listener-clients 10000; streams-per-connection 1000; }};\n\
+         options {{ directory \"{d}\"; pid-file none; session-keyfile none; recursion no; minimal-responses yes; tcp-clients 10000; listen-on-v6 {{ none; }};\n\
+         listen-on port {port} {{ 127.0.0.1; }};\nlisten-on port {} tls bench {{ 127.0.0.1; }};\nlisten-on port {} tls bench http bench {{ 127.0.0.1; }};\n}};\n\
+         controls {{ }};\nzone \"{}\" {{ type primary; file \"{d}/bench.zone\"; }};\n",
+        port + TLS,
+        port + HTTPS,
+        ZONE.trim_end_matches('.')
+    );
+    fs::write(dir.join("named.conf"), config).unwrap();
+    let command = [
+        program.as_str(),
+        "-g",
+        "-n",
+        "1",
+        "-c",
+        &dir.join("named.conf").display().to_string(),
+    ]
+    .map(str::to_owned);
+    Some(Peer {
+        version: version(&program, "-v"),
+        command: command.into(),
+    })
+}
+
+/// dnsdist in front of a server at its port for an API, with a cache, which is the best that it can do.
+fn dnsdist(dir: &Path, port: u16) -> Option<Peer> {
+    let program = find("dnsdist")?;
+    let d = dir.display();
+    let config = format!(
+        "setLocal(\"127.0.0.1:{port}\", {{maxInFlight=1000}})\naddTLSLocal(\"127.0.0.1:{}\", \"{d}/cert.pem\", \"{d}/key.pem\", {{maxInFlight=1000}})\n\
+         addDOHLocal(\"127.0.0.1:{}\", \"{d}/cert.pem\", \"{d}/key.pem\", \"/dns-query\")\nnewServer({{address=\"127.0.0.1:{}\", useClientSubnet=false}})\n\
+         setMaxTCPClientThreads(1)\ngetPool(\"\"):setCache(newPacketCache(10000))\n",
+        port + TLS,
+        port + HTTPS,
+        port + API
+    );
+    fs::write(dir.join("dnsdist.conf"), config).unwrap();
+    let command = [
+        program.as_str(),
+        "--supervised",
+        "--disable-syslog",
+        "-C",
+        &dir.join("dnsdist.conf").display().to_string(),
+    ];
+    Some(Peer {
+        version: version(&program, "--version"),
+        command: command.map(str::to_owned).into(),
+    })
+}
+
+/// Leaves a certificate of its own for 127.0.0.1 and its key in a folder: `cert.pem` and `key.pem`.
+pub fn certificate(dir: &Path) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+    fs::write(dir.join("cert.pem"), made.cert.pem()).unwrap();
+    fs::write(dir.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
 }

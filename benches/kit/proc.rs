@@ -147,10 +147,11 @@ fn rollup(pid: u32, key: &str) -> f64 {
     line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0.0)
 }
 
-/// CPU time of this thread, seconds.
-pub fn thread_seconds() -> f64 {
-    let words = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    words.split(' ').next().and_then(|nanos| nanos.parse::<f64>().ok()).unwrap_or(0.0) / 1e9
+/// CPU time of this process and of the programs that it ran and waited for, seconds.
+pub fn own_seconds() -> f64 {
+    let fields = stat(std::process::id()).unwrap_or_default();
+    let ticks = fields.iter().skip(11).take(4).filter_map(|ticks| ticks.parse::<f64>().ok());
+    ticks.sum::<f64>() / 100.0
 }
 
 /// CPU time of the whole machine, seconds, time stolen by others included.
@@ -180,9 +181,12 @@ pub fn wait_quiet(patience: Duration) {
     }
 }
 
-/// Number of CPUs that this process may use.
-pub fn cpus() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+/// The CPU of the servers.
+pub const SERVER_CPU: usize = 0;
+
+/// The CPU of the generator: another one than the server's, where there is one. To be asked before anything is pinned.
+pub fn generator_cpu() -> usize {
+    usize::from(std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() > 1))
 }
 
 /// Where a program is, looked for where Debian keeps servers too.

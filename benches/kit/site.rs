@@ -9,17 +9,20 @@ use std::time::{Duration, Instant};
 /// Longest wait for a server to answer.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A port of which it and the next are free for UDP and TCP on 127.0.0.1.
+/// Ports of one server, one behind the other.
+const PORTS: u16 = 4;
+
+/// The first of [`PORTS`] neighbouring ports that are free for UDP and TCP on 127.0.0.1.
 pub fn free_ports() -> u16 {
     let is_free = |port: u16| {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         UdpSocket::bind(address).is_ok() && TcpListener::bind(address).is_ok()
     };
     let start = 28_000 + (std::process::id() as u16 % 1_000) * 4;
-    (0..2_000)
-        .map(|step| start + 2 * step)
-        .find(|port| is_free(*port) && is_free(port + 1))
-        .expect("two free ports")
+    (0..1_000)
+        .map(|step| start + PORTS * step)
+        .find(|port| (0..PORTS).all(|next| is_free(port + next)))
+        .expect("free ports")
 }
 
 /// An address of 127.0.0.1.
@@ -45,6 +48,18 @@ pub fn wait_for_answer(server: &mut Server, address: SocketAddr, query: &Query) 
         std::thread::sleep(Duration::from_millis(5).saturating_sub(sent_at.elapsed()));
     }
     None
+}
+
+/// Waits until somebody listens; false when the server ended or it took too long.
+pub fn wait_for_listener(server: &mut Server, address: SocketAddr) -> bool {
+    let start = Instant::now();
+    while start.elapsed() < PATIENCE && server.is_alive() {
+        if TcpStream::connect(address).is_ok() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    false
 }
 
 /// The right answer to a query, asked until it comes.

@@ -175,8 +175,17 @@ pub fn stamp(socket: &UdpSocket, is_on: bool) -> io::Result<()> {
     set_option(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, libc::c_int::from(is_on))
 }
 
+/// Leaves the choice of the port to `connect` when the socket is bound to an address: ports of other connections of that address
+/// are free again sooner, since only the pair of addresses counts.
+///
+/// # Errors
+/// Those of the socket option.
+pub fn bind_late(socket: &impl AsRawFd) -> io::Result<()> {
+    set_option(socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)
+}
+
 /// Sets an option that is a number.
-fn set_option(socket: &UdpSocket, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+fn set_option(socket: &impl AsRawFd, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
     let octets = mem::size_of_val(&value) as libc::socklen_t;
     // SAFETY: the descriptor is open, and the option's value is an int that lives through the call.
     let done = unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const value).cast(), octets) };

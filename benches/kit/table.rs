@@ -17,6 +17,8 @@ pub enum Fold {
     Median,
     /// The least: noise only adds.
     Least,
+    /// The most.
+    Most,
     /// All together: counts.
     Sum,
 }
@@ -30,6 +32,7 @@ impl Fold {
         match self {
             Fold::Sum => sorted.iter().sum(),
             Fold::Least => sorted.first().copied().unwrap_or(f64::NAN),
+            Fold::Most => sorted.last().copied().unwrap_or(f64::NAN),
             Fold::Median if sorted.is_empty() => f64::NAN,
             Fold::Median if sorted.len().is_multiple_of(2) => (sorted[middle - 1] + sorted[middle]) / 2.0,
             Fold::Median => sorted[middle],
@@ -137,6 +140,7 @@ fn fold(column: &str) -> Fold {
     match column {
         "lost" | "wrong" | "noisy" => Fold::Sum,
         least if least.starts_with("least") => Fold::Least,
+        most if most.starts_with("most") => Fold::Most,
         _ => Fold::Median,
     }
 }
