@@ -1,39 +1,15 @@
 //! ns per `respond` by kind of answer, and the time to publish one changed name among many.
 
-use criterion::{Criterion, criterion_group, criterion_main};
-use pointsman::answer::{CookieSecrets, Ctx, Out, Outcome, Snapshot, SteeredInput, Transport, UDP_OCTETS_MAX, respond};
-use pointsman::model::{Answer, AppId, Decision, Name, Reason, RegionId};
-use pointsman::zone::{Source, read};
-use std::hint::black_box;
-use std::net::SocketAddr;
-use std::sync::Arc;
+mod kit;
 
-/// A steered name of two regions, answered from the one given.
-fn steered(number: usize, region: &str) -> SteeredInput {
-    let name = Name::parse(&format!("app{number}.example.")).expect("a name");
-    let addresses = |net: u8| {
-        Arc::new(Answer::Addresses {
-            v4: vec![[192, 0, net, 1].into(), [192, 0, net, 2].into()],
-            v6: vec![[0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(net)].into()],
-        })
-    };
-    let answer = addresses(if region == "iad" { 2 } else { 3 });
-    SteeredInput {
-        name: name.clone(),
-        ttl: 30,
-        regions: vec![(RegionId::new("iad"), addresses(2)), (RegionId::new("fra"), addresses(3))],
-        decision: Arc::new(Decision {
-            name,
-            app: AppId::new("app"),
-            active: RegionId::new(region),
-            region: Some(RegionId::new(region)),
-            answer,
-            ttl: 30,
-            reason: Reason::Healthy,
-            is_home_drained: false,
-        }),
-        is_probed: true,
-    }
+use criterion::{Criterion, criterion_group, criterion_main};
+use kit::inputs::{self, query};
+use pointsman::answer::{CookieSecrets, Ctx, Out, Outcome, Snapshot, SteeredInput, UDP_OCTETS_MAX, respond};
+use std::hint::black_box;
+
+/// A steered name by its number.
+fn app(number: usize, region: &str) -> SteeredInput {
+    inputs::steered(&format!("app{number}.example."), region)
 }
 
 /// A zone of many names with so many steered ones.
@@ -44,36 +20,16 @@ fn snapshot(names: usize) -> Snapshot {
     for number in 0..10_000 {
         text.push_str(&format!("host{number} A 192.0.2.4\nhost{number} A 192.0.2.5\n"));
     }
-    let source = Source {
-        path: "bench.zone".into(),
-        text: text.into_bytes(),
-    };
-    let apex = Name::parse("example.").expect("a name");
-    let loaded = read(&source, &apex, &mut |_, _| Err(String::new())).expect("a sound zone");
-    let inputs: Vec<SteeredInput> = (0..names).map(|number| steered(number, "iad")).collect();
-    Snapshot::build(&[Arc::new(loaded.zone)], &inputs, 42)
-}
-
-/// A query for a name, with EDNS.
-fn query(name: &str, qtype: u8) -> Vec<u8> {
-    let mut packet = vec![0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 1];
-    packet.extend_from_slice(Name::parse(name).expect("a name").wire());
-    packet.extend_from_slice(&[0, qtype, 0, 1, 0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0]);
-    packet
+    let inputs: Vec<SteeredInput> = (0..names).map(|number| app(number, "iad")).collect();
+    Snapshot::build(&[inputs::zone(text)], &inputs, 42)
 }
 
 /// One kind of answer after the other.
 fn answering(criterion: &mut Criterion) {
     let snapshot = snapshot(1_000);
     let mut ctx = Ctx {
-        peer: SocketAddr::from(([127, 0, 0, 1], 5353)),
-        local: None,
-        transport: Transport::Udp,
-        size_max: UDP_OCTETS_MAX,
-        wall_seconds: 0,
-        rotation: 0,
-        keepalive_tenths: None,
         cookies: Some(CookieSecrets::new([7; 16], None)),
+        ..inputs::ctx()
     };
     let mut room = [0; UDP_OCTETS_MAX];
     let mut group = criterion.benchmark_group("respond");
@@ -133,7 +89,7 @@ fn publishing(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("publish one change");
     for names in [1_000, 10_000, 100_000] {
         let mut current = snapshot(names);
-        let [iad, fra] = ["iad", "fra"].map(|region| [steered(names / 2, region)]);
+        let [iad, fra] = ["iad", "fra"].map(|region| [app(names / 2, region)]);
         let mut is_iad = true;
         group.bench_function(format!("among {names}"), |bencher| {
             bencher.iter(|| {

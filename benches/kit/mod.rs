@@ -8,6 +8,7 @@
 #![allow(dead_code, reason = "each bench uses its own part")]
 
 pub mod args;
+pub mod inputs;
 pub mod load;
 pub mod measure;
 pub mod peers;
