@@ -273,30 +273,25 @@ impl Slot {
     }
 }
 
-/// Neighbouring slots.
-#[derive(Debug, Clone, Default)]
-struct Chunk(Vec<Slot>);
+/// Neighbouring slots. One piece of memory: a list behind a pointer of its own would be a line of cache more a query.
+type Chunk = Arc<[Slot]>;
 
-/// Neighbouring chunks.
+/// All slots of a snapshot: branches of neighbouring chunks.
 #[derive(Debug, Clone, Default)]
-struct Branch(Vec<Arc<Chunk>>);
-
-/// All slots of a snapshot.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Slots(Vec<Arc<Branch>>);
+pub(super) struct Slots(Vec<Arc<[Chunk]>>);
 
 impl Slots {
     /// Compiles every name, in the order of the ids.
     pub(super) fn new(inputs: &[&SteeredInput]) -> Slots {
-        let chunk = |inputs: &[&SteeredInput]| Arc::new(Chunk(inputs.iter().map(|input| Slot::new(input)).collect()));
-        let branch = |inputs: &[&SteeredInput]| Arc::new(Branch(inputs.chunks(CHUNK_SLOTS).map(chunk).collect()));
+        let chunk = |inputs: &[&SteeredInput]| -> Chunk { inputs.iter().map(|input| Slot::new(input)).collect() };
+        let branch = |inputs: &[&SteeredInput]| inputs.chunks(CHUNK_SLOTS).map(chunk).collect();
         Slots(inputs.chunks(CHUNK_SLOTS * BRANCH_CHUNKS).map(branch).collect())
     }
 
     /// The slot of a name.
     pub(super) fn get(&self, id: SteeredId) -> Option<&Slot> {
         let (branch, chunk, slot) = Slots::path(id);
-        self.0.get(branch)?.0.get(chunk)?.0.get(slot)
+        self.0.get(branch)?.get(chunk)?.get(slot)
     }
 
     /// Changes one slot, copying the way to it where other snapshots share it.
@@ -311,12 +306,11 @@ impl Slots {
         let mut decided = decided.peekable();
         while let Some((id, decision)) = decided.next() {
             let (branch, chunk, first) = Slots::path(id);
-            let Some(branch) = self.0.get_mut(branch).map(Arc::make_mut) else {
+            let Some(chunk) = self.0.get_mut(branch).and_then(|branch| Arc::make_mut(branch).get_mut(chunk)) else {
                 continue;
             };
-            let Some(chunk) = branch.0.get_mut(chunk) else { continue };
             let (mut due, mut last) = (Some((first, decision)), id);
-            let slots = chunk.0.iter().enumerate().map(|(at, slot)| {
+            let slots = chunk.iter().enumerate().map(|(at, slot)| {
                 let Some((_, decision)) = due.take_if(|(due, _)| *due == at) else {
                     return slot.clone();
                 };
@@ -328,22 +322,22 @@ impl Slots {
                 });
                 Slot::decided(slot.regions.clone(), (slot.ttl, slot.is_probed), decision)
             });
-            *chunk = Arc::new(Chunk(slots.collect()));
+            *chunk = slots.collect();
         }
     }
 
     /// A slot to change: its chunk and branch are this snapshot's own afterwards.
     fn get_mut(&mut self, id: SteeredId) -> Option<&mut Slot> {
         let (branch, chunk, slot) = Slots::path(id);
-        let branch = self.0.get_mut(branch).map(Arc::make_mut)?;
-        let chunk = branch.0.get_mut(chunk).map(Arc::make_mut)?;
-        chunk.0.get_mut(slot)
+        let chunks = self.0.get_mut(branch).map(Arc::make_mut)?;
+        let slots = chunks.get_mut(chunk).map(Arc::make_mut)?;
+        slots.get_mut(slot)
     }
 
     /// RRsets of all steered names.
     pub(super) fn rrset_count(&self) -> usize {
-        let chunks = self.0.iter().flat_map(|branch| &branch.0);
-        chunks.flat_map(|chunk| &chunk.0).map(Slot::rrset_count).sum()
+        let chunks = self.0.iter().flat_map(|branch| branch.iter());
+        chunks.flat_map(|chunk| chunk.iter()).map(Slot::rrset_count).sum()
     }
 
     /// Where a slot lies.
