@@ -21,6 +21,8 @@ use std::net::IpAddr;
 
 /// Buckets that one answer may lie in: they share a cache line.
 const WAYS: usize = 4;
+/// Octets of a cache line.
+const CACHE_LINE: usize = 64;
 /// How much credit a bucket holds, microseconds: a second's answers.
 const CREDIT_MICROS: u64 = 1_000_000;
 
@@ -41,36 +43,35 @@ pub(super) struct Limiter {
     limit: RateLimit,
     /// Microseconds of credit that an answer costs.
     cost: u64,
-    /// The table; its length is a power of two.
-    sets: Box<[Set]>,
+    /// The table: sets of [`WAYS`] buckets, their number a power of two, and a few buckets before and behind them.
+    buckets: Box<[Bucket]>,
+    /// Where the first set begins: on a cache line.
+    first: usize,
+    /// Takes the number of a set out of a hash.
+    set_mask: usize,
     /// Hashes what is limited, seeded so that nobody outside can aim for collisions.
     hasher: FixedState,
     /// Counts answers beyond the limit, for `slip`.
     beyond: u32,
 }
 
-/// Buckets on one cache line.
-#[derive(Clone, Copy, Default)]
-#[repr(align(64))]
-struct Set([Bucket; WAYS]);
-
-/// One network and answer.
-#[derive(Clone, Copy, Default)]
-struct Bucket {
-    /// Hash of network and answer; 0 where there is none.
-    tag: u64,
-    /// When its credit is whole again, microseconds.
-    whole_at: u64,
-}
+/// One network and answer: the hash of both, 0 where there is none, and when its credit is whole again, microseconds. Plain
+/// numbers: only of those does `vec!` ask for zeroed memory, and writes anything else item by item.
+type Bucket = [u64; 2];
 
 impl Limiter {
     /// An empty table.
     pub(super) fn new(limit: RateLimit, seed: u64) -> Limiter {
         let sets = limit.table_size.div_ceil(WAYS).next_power_of_two();
+        // The system gives zeroed memory when it is first written to; asked for with an alignment, all would be written now.
+        let buckets: Box<[Bucket]> = vec![[0; 2]; (sets + 1) * WAYS - 1].into();
+        let first = buckets.as_ptr().align_offset(CACHE_LINE);
         Limiter {
             cost: CREDIT_MICROS / u64::from(limit.responses_per_second.max(1)),
-            // All zeroes: the system gives the memory when it is first written to.
-            sets: vec![Set::default(); sets].into(),
+            // Where octets are not given in steps of a bucket, a set lies on two lines.
+            first: if first < WAYS { first } else { 0 },
+            set_mask: sets - 1,
+            buckets,
             hasher: FixedState::with_seed(seed),
             beyond: 0,
             limit,
@@ -88,15 +89,11 @@ impl Limiter {
             return Verdict::Pass;
         }
         let tag = self.tag(client, reply);
-        let bucket = self.bucket(tag);
-        let whole_at = if bucket.tag == tag { bucket.whole_at.max(now) } else { now };
+        let [owner, whole_at] = *self.bucket(tag);
+        let whole_at = if owner == tag { whole_at.max(now) } else { now };
         // Credit left over: a second's less what is still to grow back.
         if whole_at - now + self.cost <= CREDIT_MICROS {
-            let after = Bucket {
-                tag,
-                whole_at: whole_at + self.cost,
-            };
-            *self.bucket(tag) = after;
+            *self.bucket(tag) = [tag, whole_at + self.cost];
             return Verdict::Pass;
         }
         self.beyond = self.beyond.wrapping_add(1);
@@ -133,13 +130,13 @@ impl Limiter {
 
     /// The bucket of a tag, or the one that has the least to forget.
     fn bucket(&mut self, tag: u64) -> &mut Bucket {
-        let index = (tag >> 1) as usize & (self.sets.len() - 1);
-        // The length is a power of two, so the index is below it; there are WAYS buckets in a set.
-        let Set(buckets) = &mut self.sets[index];
+        let set = (tag >> 1) as usize & self.set_mask;
+        // There are set_mask + 1 sets of WAYS buckets from `first` on, so this one lies inside.
+        let buckets = &mut self.buckets[self.first + set * WAYS..][..WAYS];
         let rated = buckets.iter().enumerate();
         let (way, _) = rated
-            .min_by_key(|(_, bucket)| if bucket.tag == tag { 0 } else { 1 + bucket.whole_at })
-            .unwrap_or((0, &Bucket { tag: 0, whole_at: 0 }));
+            .min_by_key(|(_, [owner, whole_at])| if *owner == tag { 0 } else { 1 + whole_at })
+            .unwrap_or((0, &[0, 0]));
         &mut buckets[way]
     }
 }
@@ -195,6 +192,32 @@ mod tests {
             10,
             "credit is a second's, no more"
         );
+    }
+
+    /// Pages of memory, here of 4 KiB, that a process has.
+    #[cfg(target_os = "linux")]
+    fn resident() -> u64 {
+        let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+        pages.split(' ').nth(1).unwrap().parse().unwrap()
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn an_empty_table_takes_no_memory_and_its_sets_lie_on_cache_lines() {
+        let before = resident();
+        let mut limiter = Limiter::new(
+            RateLimit {
+                table_size: 1 << 24,
+                ..limit(10, 2)
+            },
+            1,
+        );
+        // Of 256 MiB; the tests beside this one take some.
+        assert!(resident() < before + (64 << 20) / 4096);
+        for tag in 0..100_u64 {
+            let bucket = limiter.bucket(tag) as *mut Bucket;
+            assert_eq!(bucket as usize % CACHE_LINE, 0, "an empty set gives its first bucket");
+        }
     }
 
     #[test]
@@ -285,12 +308,12 @@ mod tests {
         #[test]
         fn an_overrun_table_lets_pass(seed in any::<u64>()) {
             let mut limiter = Limiter::new(limit(5, 0), seed);
-            let sets = limiter.sets.len();
+            let buckets = limiter.buckets.len();
             for number in 0..20_000u32 {
                 let [_, a, b, c] = number.to_be_bytes();
                 prop_assert_eq!(limiter.judge(IpAddr::from([a, b, c, 1]), &reply(Kind::Positive, number), 3), Verdict::Pass);
             }
-            prop_assert_eq!(limiter.sets.len(), sets);
+            prop_assert_eq!(limiter.buckets.len(), buckets);
         }
     }
 }
