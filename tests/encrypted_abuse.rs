@@ -201,6 +201,60 @@ fn answers_that_are_not_taken_are_bounded_in_octets() {
     );
 }
 
+/// All clients together have room for 64 MiB of answers that they do not take: beyond it some leave at once, not all, and others are
+/// answered meanwhile.
+#[test]
+fn answers_that_many_do_not_take_are_bounded_for_all_together() {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+    // With fewer there are not so many places.
+    assert!(hard >= 10_000, "the limit of open files is {hard}, and this test needs 10,000");
+    let secure = std::sync::Arc::new(Secure::new());
+    secure.write_big();
+    let _server = secure.site.serve();
+    let path = base64url(&query_zero("big.example.net.", RecordType::TXT));
+    let uri = format!("https://localhost:{}/dns-query?dns={path}", secure.https.port());
+    // Four answers of 60,000 octets each: 108 MB.
+    let runtime = runtime();
+    let held: Vec<_> = runtime.block_on(async {
+        let mut clients = tokio::task::JoinSet::new();
+        for number in 0..450_u16 {
+            let (secure, uri) = (secure.clone(), uri.clone());
+            let from = [127, 0, 1 + (number % 50) as u8, 1];
+            clients.spawn(async move {
+                let mut no_window = h2::client::Builder::new();
+                no_window.initial_window_size(0);
+                let mut client = secure.http2_from(from, no_window).await;
+                let mut held = Vec::new();
+                for _ in 0..4 {
+                    client = client.ready().await.ok()?;
+                    let request = http::Request::get(&uri).body(()).unwrap();
+                    held.push(client.send_request(request, true).ok()?.0.await.ok()?);
+                }
+                Some((client, held))
+            });
+        }
+        clients.join_all().await.into_iter().flatten().collect()
+    });
+    assert_eq!(secure.curl(&secure.path(), &[]).0, 200);
+    let ended = secure.site.dropped("tcp-memory");
+    assert!(
+        ended > 0,
+        "{} clients hold what they asked for, and nobody had to leave",
+        held.len()
+    );
+    assert!(held.len() > 100 && ended < 300, "{} stay and {ended} had to leave", held.len());
+    drop(held);
+    // What is gone is counted off: there is room again for as many.
+    let again = runtime.block_on(async {
+        let mut client = secure.http2(h2::client::Builder::new()).await;
+        client = client.ready().await.unwrap();
+        let request = http::Request::get(&uri).body(()).unwrap();
+        client.send_request(request, true).unwrap().0.await.unwrap().status()
+    });
+    assert_eq!((again.as_u16(), secure.site.dropped("tcp-memory")), (200, ended));
+}
+
 /// A stop waits for nobody who is still shaking hands.
 #[test]
 fn stalled_handshakes_do_not_delay_a_stop() {

@@ -70,7 +70,14 @@ impl Secure {
 
     /// A client of HTTP/2.
     pub async fn http2(&self, builder: h2::client::Builder) -> h2::client::SendRequest<bytes::Bytes> {
-        let stream = tokio::net::TcpStream::connect(self.https).await.unwrap();
+        self.http2_from([127, 0, 0, 1], builder).await
+    }
+
+    /// A client of HTTP/2 on an address of its own.
+    pub async fn http2_from(&self, from: [u8; 4], builder: h2::client::Builder) -> h2::client::SendRequest<bytes::Bytes> {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from((from, 0))).unwrap();
+        let stream = socket.connect(self.https).await.unwrap();
         let connector = tokio_rustls::TlsConnector::from(Arc::new(self.trust(b"h2")));
         let stream = connector.connect("localhost".try_into().unwrap(), stream).await.unwrap();
         let (client, connection) = builder.handshake(stream).await.unwrap();
