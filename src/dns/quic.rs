@@ -14,9 +14,10 @@
 //!
 //! Deliberately absent: 0-RTT (RFC 9250 §4.5 allows it for queries, and replays of them would be answered), zone transfer.
 
+use super::bind::QUIC_CONNECTIONS_MAX;
 use super::clerk::Clerk;
 use super::lane::QUERY_OCTETS_MAX;
-use super::sitting::{Kept, Place, Share, Sitting};
+use super::sitting::{KEPT_OCTETS_MAX, Kept, Place, Share, Sitting};
 use super::stats::Counted;
 use crate::answer::DropReason;
 use bytes::Bytes;
@@ -43,8 +44,11 @@ const STOP_TIME_MAX: Duration = Duration::from_secs(1);
 const GOOD_BYE: Duration = Duration::from_millis(200);
 /// Queries of one connection that are worked on at once.
 const STREAMS_MAX: u32 = 100;
-/// Octets of one stream, and of all streams of a connection, that a client may send ahead.
-const RECEIVE_WINDOWS: (u32, u32) = (8 * 1024, 64 * 1024);
+/// Octets of one stream, and of all streams of a connection, that a client may send ahead. What comes behind a gap is kept by the
+/// transport, where `sitting` does not see it, so all connections together have no more room for it than for answers; a hundred queries
+/// in the air take some ten thousand octets.
+const RECEIVE_WINDOWS: (u32, u32) = (8 * 1024, 16 * 1024);
+const _: () = assert!(RECEIVE_WINDOWS.1 as usize * QUIC_CONNECTIONS_MAX <= KEPT_OCTETS_MAX);
 /// Octets of answers that are sent ahead of a client's acknowledgements; what waits for that is counted by `sitting`.
 const SEND_WINDOW: u64 = 256 * 1024;
 /// Clients that may wait for their handshake to be looked at, and octets kept for one of them and for all.

@@ -31,7 +31,7 @@ const GO_SHARE: usize = 64;
 /// Octets of answers that may be kept for one connection: four of the longest.
 const ANSWERS_OCTETS_MAX: usize = 256 * 1024;
 /// Octets that may be kept for all connections of a transport together.
-const KEPT_OCTETS_MAX: usize = 64 << 20;
+pub(super) const KEPT_OCTETS_MAX: usize = 64 << 20;
 
 /// The places of one transport.
 #[derive(Debug)]
