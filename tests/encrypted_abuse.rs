@@ -255,6 +255,36 @@ fn answers_that_many_do_not_take_are_bounded_for_all_together() {
     assert_eq!((again.as_u16(), secure.site.dropped("tcp-memory")), (200, ended));
 }
 
+/// Requests with large heads whose bodies never come: the heads are let go at once.
+#[test]
+fn heads_of_requests_whose_bodies_do_not_come_are_not_kept() {
+    let secure = Secure::new();
+    let server = secure.site.serve();
+    let uri = format!("https://localhost:{}{}", secure.https.port(), secure.path());
+    let filler = "x".repeat(14_000);
+    let before = resident(server.child.id());
+    let grown = runtime().block_on(async {
+        let mut held = Vec::new();
+        for _ in 0..40 {
+            let mut client = secure.http2(h2::client::Builder::new()).await;
+            for _ in 0..90 {
+                client = client.ready().await.unwrap();
+                let head = http::Request::post(&uri).header("content-type", "application/dns-message");
+                let request = head.header("x-filler", &filler).body(()).unwrap();
+                held.push(client.send_request(request, false).unwrap());
+            }
+            // An answer to what was sent after them tells that they have arrived.
+            client = client.ready().await.unwrap();
+            let request = http::Request::get(&uri).body(()).unwrap();
+            let answer = client.send_request(request, true).unwrap().0.await.unwrap();
+            assert_eq!(answer.status(), 200);
+        }
+        resident(server.child.id()).saturating_sub(before)
+    });
+    // All of the last second or two are 50 MB.
+    assert!(grown < 20 << 20, "{grown} octets for requests that wait for their bodies");
+}
+
 /// A stop waits for nobody who is still shaking hands.
 #[test]
 fn stalled_handshakes_do_not_delay_a_stop() {

@@ -1,7 +1,7 @@
 //! How long a response may be kept by HTTP caches: no longer than by DNS ones (RFC 8484 §5.1).
 //!
-//! It is the least TTL of the answer section; where that is empty or ends in a negative answer, also that of the authority
-//! section, a SOA counting with its MINIMUM (RFC 2308 §5). What holds neither, such as REFUSED, is not to be kept.
+//! It is the least TTL of the answer and authority sections, a SOA counting with its MINIMUM (RFC 2308 §5). What holds neither, such as
+//! REFUSED, is not to be kept.
 
 use crate::model::Rtype;
 
