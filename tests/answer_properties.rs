@@ -7,7 +7,7 @@ mod worlds;
 
 use answer_support::*;
 use pointsman::answer::fuzz::fuzz_respond;
-use pointsman::answer::{Snapshot, Transport};
+use pointsman::answer::{Snapshot, SteeredInput, Transport};
 use pointsman::model::{Answer, Name, Rtype, rcode};
 use pointsman::zone::{Answered, Lookup, Outcome, RrSet, Zone, ZoneSet, lookup};
 use proptest::prelude::*;
@@ -195,6 +195,38 @@ proptest! {
                     prop_assert_eq!(ask_raw(&snapshot, &packet, Transport::Tcp), ask_raw(&fresh, &packet, Transport::Tcp));
                 }
             }
+        }
+    }
+
+    /// Many decisions at once, in whatever order and with repeats, come to the same as one after the other; of one name the last counts.
+    #[test]
+    fn decisions_at_once_are_decisions_one_after_the_other(
+        changes in prop::collection::vec((0..110_usize, any::<bool>()), 0..150),
+        is_sorted in any::<bool>(),
+    ) {
+        let regions = [("iad", addresses(&["192.0.2.1"])), ("fra", addresses(&["192.0.2.2"]))];
+        let app = |number: usize, is_fra: bool| {
+            let (region, answer) = regions[usize::from(is_fra)].clone();
+            steered(&format!("app{number:03}.example."), 30, &regions, Some(region), answer)
+        };
+        let all: Vec<SteeredInput> = (0..100).map(|number| app(number, false)).collect();
+        let zone = zone("example.", "$TTL 60\n@ SOA ns h 1 2 3 4 5\n@ NS ns\nns A 192.0.2.53\n");
+        let before = Snapshot::build(&[zone], &all, 1);
+        let mut changes = changes;
+        if is_sorted {
+            changes.sort();
+        }
+        // Some of no name that is steered here.
+        let decisions: Vec<_> = changes.iter().map(|(number, is_fra)| app(*number, *is_fra).decision).collect();
+        let at_once = before.decided(&decisions);
+        let one_by_one = decisions.iter().fold(before.clone(), |snapshot, decision| snapshot.decided([decision]));
+        for input in &all {
+            let packet = query(&input.name, 1, None);
+            let last = decisions.iter().rev().find(|decision| decision.name == input.name);
+            let is_fra = last.is_some_and(|last| *last.answer == regions[1].1);
+            prop_assert_eq!(ask_raw(&at_once, &packet, Transport::Tcp), ask_raw(&one_by_one, &packet, Transport::Tcp));
+            let answer = ask(&at_once, &packet, Transport::Tcp).answer;
+            prop_assert_eq!(answer[0].rdata[3], if is_fra { 2 } else { 1 }, "{}", input.name);
         }
     }
 
