@@ -207,7 +207,7 @@ impl Writer {
 
     /// Policies, alerts and events of entries that are in force and answered.
     pub(super) fn tell_entries(&mut self, rest: Rest, now: Now) {
-        // Not before whoever asked is told: to write down a hundred thousand roles takes a core for a while.
+        // Of many names, not before whoever asked is told: to write down a hundred thousand roles takes a core for a while.
         self.save_roles();
         self.touch(rest.names.iter());
         for entry in &rest.entries {

@@ -9,7 +9,6 @@
 //! go seldom, with a reload, and an empty one goes.
 
 use super::Name;
-use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
@@ -205,7 +204,7 @@ impl<V: Clone> NameMap<V> {
                         // Not there, or not in order.
                         rest.push(change);
                     }
-                    let change = ahead.next_if(|change| name_of(change).cmp(name) == Ordering::Equal);
+                    let change = ahead.next_if(|change| name_of(change) == name);
                     (name.clone(), change.map_or_else(|| value.clone(), |change| changed(value, change)))
                 });
                 *chunk = Arc::new(anew.collect());

@@ -117,18 +117,17 @@ pub(super) struct Best<'s> {
 impl<'s> Best<'s> {
     /// Those of a name that was found already.
     pub fn of(state: &'s State, steered: &'s SteeredName, known: &'s NameState, health: &'s dyn HealthSource) -> Best<'s> {
-        let (mut confirmed, mut any) = ([None; 2], [None; 2]);
+        // By rank.
+        let (mut confirmed, mut any): ([Option<&RegionId>; 2], [Option<&RegionId>; 2]) = ([None; 2], [None; 2]);
         for (region, status) in open_regions(state, steered, known, health) {
             let rank = match status.health {
                 RegionHealth::Healthy => 0,
                 RegionHealth::Degraded => 1,
                 _ => continue,
             };
-            let is_confirmed = matches!(status.confirmed().health, RegionHealth::Healthy | RegionHealth::Degraded);
-            for (best, counts) in [(&mut any, true), (&mut confirmed, is_confirmed)] {
-                if let Some(first) = best.get_mut(rank).filter(|first| counts && first.is_none()) {
-                    *first = Some(region);
-                }
+            any[rank].get_or_insert(region);
+            if matches!(status.confirmed().health, RegionHealth::Healthy | RegionHealth::Degraded) {
+                confirmed[rank].get_or_insert(region);
             }
         }
         let best = |of: [Option<&'s RegionId>; 2]| of.into_iter().flatten().next();
