@@ -52,7 +52,8 @@ async fn is_answered(connection: &Connection) -> bool {
     timeout(Duration::from_secs(2), ask).await.is_ok_and(|answer| answer.is_some())
 }
 
-/// RFC 9250 §4.2, §4.3.3: a stream carries one message and its end; what does not ends its connection, and what is reset does not.
+/// RFC 9250 §4.2, §4.3.3: a stream carries one message and its end; what does not ends its connection, and what is reset before it is a
+/// whole query does not. What is more than one is wrong as soon as it is there: a reset behind it may come too late.
 #[test]
 fn a_stream_that_is_not_one_whole_query_ends_its_connection() {
     let secure = Secure::new();
@@ -70,10 +71,12 @@ fn a_stream_that_is_not_one_whole_query_ends_its_connection() {
         for (what, octets) in cases {
             let connection = connect(&secure, &endpoint).await;
             assert!(is_answered(&connection).await, "before {what}");
-            let (mut reset, _receive) = connection.open_bi().await.unwrap();
-            reset.write_all(&octets).await.unwrap();
-            reset.reset(VarInt::from_u32(3)).unwrap();
-            assert!(is_answered(&connection).await, "who resets {what} has changed his mind");
+            if octets.len() < shop().len() {
+                let (mut reset, _receive) = connection.open_bi().await.unwrap();
+                reset.write_all(&octets).await.unwrap();
+                reset.reset(VarInt::from_u32(3)).unwrap();
+                assert!(is_answered(&connection).await, "who resets {what} has changed his mind");
+            }
             let (mut send, _receive) = connection.open_bi().await.unwrap();
             send.write_all(&octets).await.unwrap();
             send.finish().unwrap();
