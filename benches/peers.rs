@@ -7,7 +7,8 @@
 //! - `mixed`: 80 % hits, 10 % NXDOMAIN, 10 % NODATA; `steered`: the name that fails over; `DO+cookie`: hits with the DO bit and
 //!   a client's cookie.
 //! - `@20k`: open loop, 20,000 queries a second on a schedule; p50, p99 and p99.9 in microseconds.
-//! - `busy`: the same while 1,000 switches a minute and 10,000 outcomes of probes a second go through the writer.
+//! - `busy`: the same while 1,000 switches a minute and 10,000 outcomes of probes a second go through pointsman's writer: for pointsman
+//!   itself, and for the others with a pointsman on their core that does this and is asked nothing, so that all share it with the same.
 //! - `lost`, `wrong`: over all rounds. `noisy`: measurements during which other programs took over 8 % of a CPU in spite of
 //!   two tries.
 //!
@@ -17,7 +18,7 @@
 mod kit;
 
 use kit::args::Args;
-use kit::load::{Load, Outcome, Pace};
+use kit::load::{Load, Outcome, Pace, Query};
 use kit::measure::{Measured, measure};
 use kit::peers;
 use kit::proc::{self, Server};
@@ -72,13 +73,7 @@ struct Subject<'a> {
 impl Subject<'_> {
     /// Loads it; counts losses and wrong answers.
     fn measure(&self, kind: &str, pace: Pace, table: &mut Table) -> Measured<Outcome> {
-        let queries = peers::queries(kind);
-        let queries = if self.name == "echo" {
-            queries.iter().map(|query| query.unchecked()).collect()
-        } else {
-            queries
-        };
-        let mut load = Load::new(self.address, queries, 8);
+        let mut load = Load::new(self.address, queries(self.name, kind), 8);
         let best = measure(self.args, &self.server, || load.run(self.args.span(), pace));
         table.add(self.name, "lost", best.outcome.lost as f64);
         table.add(self.name, "wrong", best.outcome.wrong as f64);
@@ -110,13 +105,22 @@ impl Subject<'_> {
     }
 }
 
+/// What a server is asked; the ceiling's answers are none.
+fn queries(name: &str, kind: &str) -> Vec<Query> {
+    let queries = peers::queries(kind);
+    match name {
+        "echo" => queries.iter().map(Query::unchecked).collect(),
+        _ => queries,
+    }
+}
+
 /// CPU time an answer, microseconds.
 fn micros(measured: &Measured<Outcome>) -> f64 {
     measured.micros(measured.outcome.answered)
 }
 
-/// Latency while the writer is busy: probes and switches.
-fn busy(args: &Args, table: &mut Table) {
+/// Latency of a server while pointsman's writer is busy on the same core, with probes and switches; its own where no other is named.
+fn busy(args: &Args, other: Option<&Subject>, table: &mut Table) {
     // The endpoints: addresses of loopback with one listener, which lets every connection in and drops it.
     let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     listener.bind(&SocketAddr::from(([0, 0, 0, 0], 0)).into()).unwrap();
@@ -173,13 +177,14 @@ fn busy(args: &Args, table: &mut Table) {
     let outcomes =
         || site::http(api, "GET", "/metrics", "").map_or(0.0, |(_, text)| site::metric(&text, "pointsman_probe_duration_seconds_count"));
     let (before, from) = (outcomes(), Instant::now());
-    let mut load = Load::new(site::local(dns), peers::queries("hit"), 8);
+    let (name, address) = other.map_or(("pointsman", site::local(dns)), |other| (other.name, other.address));
+    let mut load = Load::new(address, queries(name, "hit"), 8);
     let outcome = load.run(args.span(), Pace::Open(RATE));
-    table.add("pointsman", "outcomes/s", (outcomes() - before) / from.elapsed().as_secs_f64());
-    table.add("pointsman", "lost", outcome.lost as f64);
-    table.add("pointsman", "wrong", outcome.wrong as f64);
+    table.add(name, "outcomes/s", (outcomes() - before) / from.elapsed().as_secs_f64());
+    table.add(name, "lost", outcome.lost as f64);
+    table.add(name, "wrong", outcome.wrong as f64);
     for (column, share) in [("busy p50", 0.5), ("busy p99", 0.99), ("busy p99.9", 0.999)] {
-        table.add("pointsman", column, outcome.latency.micros(share));
+        table.add(name, column, outcome.latency.micros(share));
     }
     stop.store(true, Ordering::Relaxed);
     switches.join().unwrap();
@@ -221,9 +226,8 @@ fn main() {
                 args: &args,
             };
             subject.run(&mut table);
-        }
-        if args.wants("pointsman") {
-            busy(&args, &mut table);
+            let other = Some(subject).filter(|_| name != "pointsman");
+            busy(&args, other.as_ref(), &mut table);
         }
     }
     table.print(args.json);
