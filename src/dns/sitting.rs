@@ -8,7 +8,8 @@
 //!
 //! What is kept for clients is counted here too: answers until the client has them, or the kernel takes them, and queries that are
 //! not whole. One connection has room for [`ANSWERS_OCTETS_MAX`] of answers; the next answer is not even made before there is room for it. Where all
-//! together keep more than [`KEPT_OCTETS_MAX`], those who keep most leave.
+//! together keep more than [`KEPT_OCTETS_MAX`], those who keep most leave. What is kept for one who has no place any more is on its way out
+//! and counts no longer: else everybody would be looked at again with each query until the last of those who leave has heard of it.
 
 use super::stats::Counted;
 use super::stream::{Full, Room, Seat};
@@ -32,6 +33,8 @@ const GO_SHARE: usize = 64;
 const ANSWERS_OCTETS_MAX: usize = 256 * 1024;
 /// Octets that may be kept for all connections of a transport together.
 pub(super) const KEPT_OCTETS_MAX: usize = 64 << 20;
+/// Beside the octets of a connection: it has no place any more, and they do not count among those of all.
+const GONE: usize = 1 << (usize::BITS - 1);
 
 /// The places of one transport.
 #[derive(Debug)]
@@ -39,7 +42,7 @@ pub(super) struct Sitting {
     room: Arc<Room>,
     /// What times are counted from.
     begin: Instant,
-    /// Octets kept for everybody, and the most that there may be.
+    /// Octets kept for everybody on a place, and the most that there may be.
     kept: AtomicUsize,
     kept_max: usize,
     sitters: Mutex<Sitters>,
@@ -60,7 +63,7 @@ pub(super) struct Sitter {
     begin: Instant,
     /// When it was last answered, or came: milliseconds.
     last: AtomicU64,
-    /// Octets kept for it.
+    /// Octets kept for it, with [`GONE`] once it has no place any more.
     kept: AtomicUsize,
     /// Room for its answers.
     answers: Arc<Semaphore>,
@@ -157,7 +160,7 @@ impl Sitting {
         silent.sort_unstable_by(|one, other| other.cmp(one));
         silent.truncate(sitters.by_number.len() / GO_SHARE + 1);
         for (_, number) in &silent {
-            sitters.dismiss(*number, Counted::TcpFull);
+            sitters.dismiss(*number, Counted::TcpFull, &self.kept);
         }
         if silent.is_empty() {
             sitters.none_idle_until = now + LOOK_PAUSE;
@@ -181,16 +184,16 @@ impl Sitting {
                 break;
             }
             all -= octets;
-            sitters.dismiss(number, Counted::TcpMemory);
+            sitters.dismiss(number, Counted::TcpMemory, &self.kept);
         }
     }
 }
 
 impl Sitters {
-    /// Takes a place from whoever sits there.
-    fn dismiss(&mut self, number: u64, why: Counted) {
+    /// Takes a place from whoever sits there, and its octets from those of all.
+    fn dismiss(&mut self, number: u64, why: Counted, all: &AtomicUsize) {
         if let Some(sitter) = self.by_number.remove(&number) {
-            drop(lock(&sitter.seat).take());
+            sitter.get_up(all);
             let _ = sitter.why.set(why);
             sitter.leave.notify_one();
         }
@@ -222,6 +225,24 @@ impl Share {
             octets: 0,
         }
     }
+
+    /// So many octets more are kept; how many for all, if this one still has its place. First among those of all, so that who gets up in
+    /// between takes away no more than is there.
+    fn add(&self, octets: usize) -> Option<usize> {
+        let all = self.sitting.kept.fetch_add(octets, Ordering::AcqRel) + octets;
+        if self.sitter.kept.fetch_add(octets, Ordering::AcqRel) & GONE == 0 {
+            return Some(all);
+        }
+        self.sitting.kept.fetch_sub(octets, Ordering::AcqRel);
+        None
+    }
+
+    /// So many octets less are kept.
+    fn take_away(&self, octets: usize) {
+        if self.sitter.kept.fetch_sub(octets, Ordering::AcqRel) & GONE == 0 {
+            self.sitting.kept.fetch_sub(octets, Ordering::AcqRel);
+        }
+    }
 }
 
 impl Deref for Share {
@@ -235,15 +256,13 @@ impl Deref for Share {
 impl Kept {
     /// Now so many octets are kept.
     pub(super) fn set(&mut self, octets: usize) {
-        let (sitter, sitting) = (&self.share.sitter, &self.share.sitting);
         // Added before the old ones are taken away, so that a count never falls below zero.
-        sitter.kept.fetch_add(octets, Ordering::Relaxed);
-        let all = sitting.kept.fetch_add(octets, Ordering::Relaxed) + octets;
-        sitter.kept.fetch_sub(self.octets, Ordering::Relaxed);
-        sitting.kept.fetch_sub(self.octets, Ordering::Relaxed);
+        let all = self.share.add(octets);
+        self.share.take_away(self.octets);
         let is_more = octets > self.octets;
         self.octets = octets;
-        if is_more && all > sitting.kept_max {
+        let sitting = &self.share.sitting;
+        if is_more && all.is_some_and(|all| all > sitting.kept_max) {
             sitting.shed();
         }
     }
@@ -251,8 +270,7 @@ impl Kept {
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        self.share.sitter.kept.fetch_sub(self.octets, Ordering::Relaxed);
-        self.share.sitting.kept.fetch_sub(self.octets, Ordering::Relaxed);
+        self.share.take_away(self.octets);
     }
 }
 
@@ -280,6 +298,15 @@ impl Sitter {
     /// It was answered.
     pub(super) fn note(&self) {
         self.last.store(self.begin.elapsed().as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// Gives the place back; what is still kept for it counts no longer.
+    fn get_up(&self, all: &AtomicUsize) {
+        drop(lock(&self.seat).take());
+        let kept = self.kept.fetch_or(GONE, Ordering::AcqRel);
+        if kept & GONE == 0 {
+            all.fetch_sub(kept, Ordering::AcqRel);
+        }
     }
 
     /// How long it has had no answer.
@@ -316,7 +343,7 @@ impl Deref for Place {
 impl Drop for Place {
     fn drop(&mut self) {
         lock(&self.sitting.sitters).by_number.remove(&self.sitter.number);
-        drop(lock(&self.sitter.seat).take());
+        self.sitter.get_up(&self.sitting.kept);
     }
 }
 
@@ -418,6 +445,59 @@ mod tests {
         half.set(2_000_000);
         half.set(3);
         drop((kept, half, more));
+        assert_eq!(sitting.kept.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn what_is_kept_for_those_who_leave_counts_no_longer() {
+        let sitting = Sitting::with_memory(Room::new(640), 1_000_000);
+        let client = |n: u8| IpAddr::from([127, n, n, n]);
+        let places: Vec<Place> = (0..3).map(|n| sitting.take(client(n)).unwrap()).collect();
+        let mut kept: Vec<Kept> = places.iter().map(|place| place.share().keep()).collect();
+        let all = || sitting.kept.load(Ordering::Relaxed);
+        for (kept, octets) in kept.iter_mut().zip([500_000, 300_000, 300_000]) {
+            kept.set(octets);
+        }
+        // Its task has not heard of it, and more comes in; nobody is looked for on account of that.
+        assert_eq!(now(places[0].is_to_leave()), Some(Counted::TcpMemory));
+        assert_eq!(all(), 600_000);
+        kept[0].set(2_000_000);
+        kept[0].set(400_000);
+        assert_eq!(all(), 600_000);
+        kept[1].set(400_000);
+        assert!(places[1..].iter().all(|place| now(place.is_to_leave()).is_none()));
+        // Nor does what outlasts its connection.
+        let mut places = places.into_iter();
+        drop(places.next());
+        drop(places.next());
+        assert_eq!(all(), 300_000);
+        kept.truncate(1);
+        assert_eq!(all(), 0);
+        drop(kept);
+        assert_eq!(all(), 0);
+    }
+
+    #[test]
+    fn octets_are_counted_exactly_while_some_leave() {
+        let sitting = Sitting::with_memory(Room::new(640), 100_000);
+        let threads = (1..=4).map(|n| {
+            let sitting = sitting.clone();
+            std::thread::spawn(move || {
+                for round in 0..2_000 {
+                    let place = sitting.take(IpAddr::from([127, n, n, n])).unwrap();
+                    let mut kept = [place.share().keep(), place.share().keep()];
+                    for step in 1..=8 {
+                        kept[step % 2].set(step * 7_919 * (round % 5));
+                    }
+                    drop(place);
+                    kept[0].set(round);
+                }
+            })
+        });
+        let threads: Vec<_> = threads.collect();
+        for thread in threads {
+            thread.join().unwrap();
+        }
         assert_eq!(sitting.kept.load(Ordering::Relaxed), 0);
     }
 }
