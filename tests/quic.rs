@@ -166,6 +166,51 @@ fn answers_that_are_not_taken_are_bounded_in_octets() {
     assert!(secure.site.dropped("tcp-timeout") >= 80);
 }
 
+/// All clients together have room for 64 MiB of answers that they do not take: beyond it some leave, not all, and are told why; others are
+/// answered meanwhile.
+#[test]
+fn answers_that_many_do_not_take_are_bounded_for_all_together() {
+    let secure = Secure::new();
+    secure.write_big();
+    let _server = secure.site.serve();
+    run(async {
+        let mut connections = Vec::new();
+        for number in 0..6 {
+            let endpoint = secure.quic([127, 0, 1 + number, 1], 1);
+            for _ in 0..60 {
+                connections.push(connect(&secure, &endpoint).await);
+            }
+        }
+        // Four answers of 60,000 octets each: 86 MB, for five seconds.
+        let begin = Instant::now();
+        let mut streams = Vec::new();
+        for connection in &connections {
+            for _ in 0..4 {
+                let Ok((mut send, receive)) = connection.open_bi().await else {
+                    break;
+                };
+                let _ = send.write_all(&framed("big.example.net.", RecordType::TXT)).await;
+                let _ = send.finish();
+                streams.push((send, receive));
+            }
+        }
+        let closed = connections.iter().map(|connection| Box::pin(connection.closed()));
+        let first = timeout(PATIENCE, futures_util::future::select_all(closed)).await.unwrap().0;
+        assert!(begin.elapsed() < Duration::from_secs(9), "silence would end it too");
+        let ConnectionError::ApplicationClosed(close) = first else {
+            panic!("{first}");
+        };
+        assert_eq!(close.error_code, EXCESSIVE_LOAD, "{close:?}");
+        let other = connect(&secure, &secure.quic([127, 0, 9, 9], WINDOW)).await;
+        assert!(is_answered(&other).await);
+        let is_open = |connection: &&Connection| connection.close_reason().is_none();
+        let open = connections.iter().filter(is_open).count();
+        assert!(open > 100, "{open} of {} stay", connections.len());
+    });
+    let ended = secure.site.dropped("tcp-memory");
+    assert!((1..250).contains(&ended), "{ended} had to leave");
+}
+
 /// A connection stays with the address that its handshake proved.
 #[test]
 fn queries_from_another_address_than_that_of_the_handshake_are_not_answered() {

@@ -3,7 +3,8 @@
 //! Bounded: connections in all, by client and by neighbourhood; time of a handshake, of a query's arrival, of an answer's
 //! departure and between answers; streams a connection; octets of answers and of half queries that are kept, for one connection and for all (`sitting`). When places run short, or many of one network's are
 //! taken, a client has to prove its address first (RFC 9000 §8.1.2), so that forged packets take none; when there are none
-//! left, whoever has been silent longest makes room (`sitting`). A stream that brings no query keeps no place.
+//! left, whoever has been silent longest makes room (`sitting`), and is told so: DOQ_EXCESSIVE_LOAD. A stream that brings no query keeps
+//! no place.
 //!
 //! At a stop queries that have arrived are answered and the answers acknowledged, within [`STOP_TIME_MAX`]; nothing else is waited for.
 //!
@@ -28,7 +29,7 @@ use quinn::{
 };
 use std::io;
 use std::net::{IpAddr, UdpSocket};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -134,14 +135,20 @@ async fn accept(endpoint: Endpoint, quic: Arc<Quic>, mut stopping: watch::Receiv
 
 /// Serves a connection until it ends or its place is taken from it; the place is given back when it ends.
 async fn sit(incoming: Incoming, place: Place, quic: Arc<Quic>, stopping: watch::Receiver<bool>) {
+    let known = OnceLock::new();
     tokio::select! {
-        why = place.is_to_leave() => quic.clerk.stats.dropped(why),
-        () = serve(incoming, place.share(), quic.clone(), stopping) => {}
+        why = place.is_to_leave() => {
+            quic.clerk.stats.dropped(why);
+            if let Some(connection) = known.get() {
+                connection.close(EXCESSIVE_LOAD, b"");
+            }
+        }
+        () = serve(incoming, &known, place.share(), quic.clone(), stopping) => {}
     }
 }
 
-/// Serves a connection.
-async fn serve(incoming: Incoming, share: Share, quic: Arc<Quic>, mut stopping: watch::Receiver<bool>) {
+/// Serves a connection, and makes it known once hands are shaken.
+async fn serve(incoming: Incoming, known: &OnceLock<Connection>, share: Share, quic: Arc<Quic>, mut stopping: watch::Receiver<bool>) {
     let Ok(connecting) = incoming.accept() else { return };
     let connection = tokio::select! {
         // Nobody was promised an answer yet.
@@ -152,6 +159,7 @@ async fn serve(incoming: Incoming, share: Share, quic: Arc<Quic>, mut stopping: 
             Err(_) => return quic.clerk.stats.dropped(Counted::TcpTimeout),
         },
     };
+    let _ = known.set(connection.clone());
     let guest = Arc::new(Guest {
         local: connection.local_ip(),
         connection: connection.clone(),

@@ -149,7 +149,7 @@ impl Sitting {
     }
 
     /// Has those leave that have been silent longest; whether there were any.
-    fn make_room(&self) -> bool {
+    pub(super) fn make_room(&self) -> bool {
         let mut sitters = lock(&self.sitters);
         let now = Instant::now();
         if now < sitters.none_idle_until {

@@ -110,7 +110,7 @@ fn query_of(path: &str, head: &Parts) -> Result<Wanted, Fault> {
         return query_in(head.uri.query().unwrap_or_default()).map(Wanted::Query);
     }
     let media_type = head.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-    if !is_media_type(media_type, &[DNS_MESSAGE]) {
+    if !is_media_type(media_type, DNS_MESSAGE) {
         return Err(Fault(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "the body must be application/dns-message",
@@ -189,20 +189,36 @@ fn decode(encoded: &[u8]) -> Option<Vec<u8>> {
     Some(octets)
 }
 
-/// Whether the client takes what there is; who says nothing takes everything (RFC 9110 §12.5.1).
+/// Whether the client takes what there is; who says nothing takes everything. Of the ranges that fit the most specific decides (RFC 9110
+/// §12.5.1), and of several that are equally so one that is welcome.
 fn accepts(headers: &HeaderMap) -> bool {
     let mut values = headers.get_all(ACCEPT).iter().peekable();
     if values.peek().is_none() {
         return true;
     }
-    let mut ranges = values.flat_map(|value| value.as_bytes().split(|octet| *octet == b','));
-    ranges.any(|range| is_media_type(range, &[DNS_MESSAGE, "application/*", "*/*"]))
+    let ranges = values.flat_map(|value| value.as_bytes().split(|octet| *octet == b','));
+    let fitting = ranges.filter_map(|range| {
+        let ranges = ["*/*", "application/*", DNS_MESSAGE];
+        let specific = ranges.iter().position(|wanted| is_media_type(range, wanted))?;
+        Some((specific, !is_unwelcome(range)))
+    });
+    fitting.max().is_some_and(|(_, is_welcome)| is_welcome)
 }
 
-/// Whether a media type, its parameters left off, is one of some.
-fn is_media_type(text: &[u8], wanted: &[&str]) -> bool {
+/// Whether a media range has the weight 0, which says "not this" (RFC 9110 §12.4.2).
+fn is_unwelcome(range: &[u8]) -> bool {
+    let mut parameters = range.split(|octet| *octet == b';').skip(1).map(<[u8]>::trim_ascii);
+    parameters.any(|parameter| match parameter {
+        [b'q' | b'Q', b'=', b'0'] => true,
+        [b'q' | b'Q', b'=', b'0', b'.', digits @ ..] => digits.iter().all(|digit| *digit == b'0'),
+        _ => false,
+    })
+}
+
+/// Whether a media type, its parameters left off, is this one.
+fn is_media_type(text: &[u8], wanted: &str) -> bool {
     let text = text.split(|octet| *octet == b';').next().unwrap_or_default().trim_ascii();
-    wanted.iter().any(|wanted| text.eq_ignore_ascii_case(wanted.as_bytes()))
+    text.eq_ignore_ascii_case(wanted.as_bytes())
 }
 
 /// A DNS message, and how long it may be kept (RFC 8484 §5.1).
@@ -260,21 +276,38 @@ mod tests {
         assert_eq!(query_in(&long).unwrap_err().0, StatusCode::URI_TOO_LONG);
     }
 
+    /// Whether a request with these Accept headers is answered.
+    fn accept(values: &[&'static str]) -> bool {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(ACCEPT, HeaderValue::from_static(value));
+        }
+        accepts(&headers)
+    }
+
     #[test]
     fn media_types_are_compared_without_parameters_and_case() {
-        let accept = |values: &[&'static str]| {
-            let mut headers = HeaderMap::new();
-            for value in values {
-                headers.append(ACCEPT, HeaderValue::from_static(value));
-            }
-            accepts(&headers)
-        };
         assert!(accept(&[]));
         assert!(accept(&["application/dns-message"]));
         assert!(accept(&["text/html, Application/DNS-Message;q=0.9"]));
         assert!(accept(&["text/html", "*/*"]));
         assert!(!accept(&["text/html, application/json"]));
-        assert!(is_media_type(b"application/dns-message; charset=x", &[DNS_MESSAGE]));
-        assert!(!is_media_type(b"", &[DNS_MESSAGE]));
+        assert!(is_media_type(b"application/dns-message; charset=x", DNS_MESSAGE));
+        assert!(!is_media_type(b"", DNS_MESSAGE));
+    }
+
+    #[test]
+    fn a_weight_of_nothing_is_a_refusal_and_the_most_specific_range_decides() {
+        for refusal in ["q=0", "q=0.", "Q=0.0", " q=0.000 ", "x=y; q=0"] {
+            let range: &'static str = format!("application/dns-message;{refusal}").leak();
+            assert!(!accept(&[range]), "{refusal}");
+            assert!(!accept(&["*/*", range]) && !accept(&[range, "application/*"]), "{refusal}");
+        }
+        for welcome in ["q=0.001", "q=1", "q=1.000", "q", "xq=0"] {
+            let range: &'static str = format!("application/dns-message;{welcome}").leak();
+            assert!(accept(&[range]) && accept(&["*/*;q=0, application/*;q=0", range]), "{welcome}");
+        }
+        assert!(!accept(&["*/*;q=0"]) && !accept(&["application/*;q=0, */*"]));
+        assert!(accept(&["*/*;q=0, application/*"]) && accept(&["text/html;q=0, */*;q=0.1"]));
     }
 }

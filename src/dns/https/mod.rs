@@ -7,8 +7,8 @@
 //! Bounded: connections in all, by client and by neighbourhood (`stream::room`); a handshake, and the silence between two
 //! requests, in time, whoever trickles included; octets of a head and a body; requests that a connection may have open.
 //! A connection that has had no answer for [`IDLE_TIME_MAX`], or whose client does not take an answer for
-//! [`ANSWER_TIME_MAX`] whatever else it asks for, is told to go and, [`GRACE`] later, cut. Where every place is taken, whoever
-//! has been silent longest makes room for a newcomer, and what is kept for clients is bounded for each and for all (`sitting`).
+//! [`ANSWER_TIME_MAX`] whatever else it asks for, is told to go and, [`GRACE`] later, cut. Where every place is taken, or no descriptor is
+//! left, whoever has been silent longest makes room for a newcomer, and what is kept for clients is bounded for each and for all (`sitting`).
 //!
 //! At a stop what is in hand is finished; handshakes, and connections that are owed nothing, are not waited for.
 //!
@@ -31,6 +31,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::future::Future;
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -118,7 +119,16 @@ pub(super) async fn accept(listener: TcpListener, https: Arc<Https>, stopping: w
                 // Dropped, and so closed.
                 Err(NoPlace::All | NoPlace::Client) => https.clerk.stats.dropped(Counted::TcpFull),
             },
+            // About one connection that went away again, not about this socket.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted
+                ) => {}
             Err(error) => {
+                // Mostly no descriptors left: some are made free, and the next try waits.
+                https.sitting.make_room();
+                https.clerk.stats.dropped(Counted::TcpFull);
                 if complaint.is_due() {
                     tracing::warn!(%error, "connections for DNS over HTTPS cannot be accepted; trying on");
                 }
