@@ -11,6 +11,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 use support::secure::{Secure, base64url, query_zero};
 use support::{PATIENCE, resident, try_ask, wait_for};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// A runtime for clients of HTTP/2.
 fn runtime() -> tokio::runtime::Runtime {
@@ -287,6 +288,48 @@ fn heads_of_requests_whose_bodies_do_not_come_are_not_kept() {
     assert!(grown < 20 << 20, "{grown} octets for requests that wait for their bodies");
 }
 
+/// Out of descriptors: whoever has been silent longest makes room for newcomers, long before its own time is over.
+#[test]
+fn without_descriptors_silent_connections_make_room_over_https() {
+    let secure = Secure::new();
+    let mut server = secure.site.spawn_limited(200);
+    server.wait_ready();
+    let said = |what: &str| secure.site.log().contains(what).then_some(());
+    let runtime = runtime();
+    let begin = Instant::now();
+    // Eight of twelve places.
+    let clients = runtime.block_on(async {
+        let mut clients = Vec::new();
+        for network in 1..=8 {
+            clients.push(secure.http2_from([127, 0, network, 1], h2::client::Builder::new()).await);
+        }
+        clients
+    });
+    // The API takes what is left, and then a newcomer finds nothing.
+    let taken: Vec<TcpStream> = (0..200).map(|_| TcpStream::connect(secure.site.api).unwrap()).collect();
+    wait_for("the API to be out of descriptors", || said("the API cannot take a connection"));
+    let mut newcomers = Vec::new();
+    wait_for("HTTPS to be out of descriptors", || {
+        newcomers.push(TcpStream::connect(secure.https));
+        said("connections for DNS over HTTPS cannot be accepted")
+    });
+    let ended = async |client: h2::client::SendRequest<bytes::Bytes>| {
+        let mut client = client;
+        while let Ok(ready) = client.ready().await {
+            client = ready;
+            tokio::task::yield_now().await;
+        }
+    };
+    let ended = clients.into_iter().map(|client| Box::pin(ended(client)));
+    let ended = async { tokio::time::timeout(PATIENCE, futures_util::future::select_all(ended)).await };
+    assert!(runtime.block_on(ended).is_ok());
+    // Silence alone would end it after ten seconds.
+    assert!(begin.elapsed() < Duration::from_secs(9), "{:?}", begin.elapsed());
+    drop(taken);
+    wait_for("HTTPS to be answered again", || secure.is_answered().then_some(()));
+    assert!(secure.site.dropped("tcp-full") > 0);
+}
+
 /// A stop waits for nobody who is still shaking hands.
 #[test]
 fn stalled_handshakes_do_not_delay_a_stop() {
@@ -304,4 +347,39 @@ fn stalled_handshakes_do_not_delay_a_stop() {
     server.signal(nix::sys::signal::Signal::SIGTERM);
     assert_eq!(server.wait_end(), Some(0));
     assert!(begin.elapsed() < Duration::from_millis(2_500), "{:?}", begin.elapsed());
+}
+
+/// Whatever clients say wrong, however often, the log has no line of it: a few octets each would fill a disk.
+#[test]
+fn clients_cannot_fill_the_log() {
+    let secure = Secure::new();
+    let server = secure.site.serve();
+    // Alerts that only warn, before any handshake (RFC 5246 §7.2); the fifth is one too many and ends the connection.
+    for address in [secure.tls, secure.https].repeat(5) {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(&[21, 3, 1, 0, 2, 1, 100].repeat(5)).unwrap();
+        let ended = stream.read_to_end(&mut Vec::new());
+        assert!(ended.is_ok() || ended.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset));
+    }
+    // Acknowledgements of pings that nobody sent (RFC 9113 §6.7), and a ping to see that they were read.
+    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    let acknowledgements = [0, 0, 8, 6, 1, 0, 0, 0, 0, 7, 7, 7, 7, 7, 7, 7, 7].repeat(100);
+    let ping = [&[0, 0, 8, 6, 0, 0, 0, 0, 0], &b"the last"[..]].concat();
+    runtime().block_on(async {
+        let mut stream = secure.http2_octets([127, 0, 0, 1]).await;
+        let frames = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &settings[..], &acknowledgements, &ping].concat();
+        stream.write_all(&frames).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.windows(8).any(|octets| octets == b"the last") {
+            assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0, "the ping is answered");
+        }
+    });
+    server.signal(nix::sys::signal::Signal::SIGTERM);
+    server.wait_end();
+    let log = wait_for("the end of the log", || {
+        Some(secure.site.log()).filter(|log| log.contains("stopped"))
+    });
+    let strange = log.lines().filter(|line| !line.contains("\"target\":\"pointsman::"));
+    assert_eq!(strange.count(), 0, "{log}");
 }

@@ -75,14 +75,18 @@ impl Secure {
 
     /// A client of HTTP/2 on an address of its own.
     pub async fn http2_from(&self, from: [u8; 4], builder: h2::client::Builder) -> h2::client::SendRequest<bytes::Bytes> {
+        let (client, connection) = builder.handshake(self.http2_octets(from).await).await.unwrap();
+        tokio::spawn(connection);
+        client
+    }
+
+    /// A connection of HTTP/2 on which nothing has been said yet.
+    pub async fn http2_octets(&self, from: [u8; 4]) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.bind(SocketAddr::from((from, 0))).unwrap();
         let stream = socket.connect(self.https).await.unwrap();
         let connector = tokio_rustls::TlsConnector::from(Arc::new(self.trust(b"h2")));
-        let stream = connector.connect("localhost".try_into().unwrap(), stream).await.unwrap();
-        let (client, connection) = builder.handshake(stream).await.unwrap();
-        tokio::spawn(connection);
-        client
+        connector.connect("localhost".try_into().unwrap(), stream).await.unwrap()
     }
 
     /// TLS of a client that trusts the certificate.
