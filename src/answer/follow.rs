@@ -91,6 +91,7 @@ impl<'s, 'w, 'm> Walk<'s, 'w, 'm> {
     }
 
     /// Writes the answer to the question for a name.
+    #[inline(always)]
     pub(super) fn run(&mut self, qname: &QueryName<'_>) {
         let world = &*self.snapshot.world;
         // A question's name is never too long for one, or the question could not have been read.
@@ -147,6 +148,7 @@ impl<'s, 'w, 'm> Walk<'s, 'w, 'm> {
     }
 
     /// One turn, given the closest encloser.
+    #[inline(always)]
     fn turn(&mut self, node: &'s Node, is_whole: bool) -> Turn {
         let world = &*self.snapshot.world;
         if self.is_below_cut(node, is_whole) {
@@ -168,6 +170,7 @@ impl<'s, 'w, 'm> Walk<'s, 'w, 'm> {
     }
 
     /// The current name as owner.
+    #[inline(always)]
     fn owner(&self) -> Owner {
         Owner {
             place: self.place,
@@ -176,6 +179,7 @@ impl<'s, 'w, 'm> Walk<'s, 'w, 'm> {
     }
 
     /// Answers from a node that is the current name or the wildcard that it matches.
+    #[inline(always)]
     fn data(&mut self, node: &'s Node) -> Turn {
         let world = &*self.snapshot.world;
         if let Some((id, slot)) = self.snapshot.slot(node) {
@@ -199,6 +203,7 @@ impl<'s, 'w, 'm> Walk<'s, 'w, 'm> {
     }
 
     /// The RRset that answers the question at a node: that of its type, for ANY one of those there (RFC 8482 §4.1).
+    #[inline(always)]
     fn wanted(&self, node: &Node) -> Option<&'s Rrset> {
         let world = &*self.snapshot.world;
         match self.qtype {

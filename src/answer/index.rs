@@ -122,6 +122,7 @@ impl Snapshot {
     }
 
     /// The slot of a node's steered name.
+    #[inline(always)]
     pub(super) fn slot(&self, node: &Node) -> Option<(SteeredId, &Slot)> {
         if node.steered == NONE {
             return None;
@@ -173,6 +174,7 @@ impl NameHasher {
     }
 
     /// The hash of a wire name in lower case.
+    #[inline(always)]
     pub(super) fn hash(&self, name: &[u8]) -> u64 {
         let mut hasher = self.0.build_hasher();
         hasher.write(name);
@@ -290,16 +292,19 @@ pub(super) struct GlueEnd {
 
 impl World {
     /// The node of a name that is in the table.
+    #[inline(always)]
     pub(super) fn find(&self, name: &[u8]) -> Option<&Node> {
         self.node(self.find_number(name)?)
     }
 
     /// The number of the node of a name that is in the table.
+    #[inline(always)]
     pub(super) fn find_number(&self, name: &[u8]) -> Option<u32> {
         self.find_hashed(name, self.hasher.hash(name))
     }
 
     /// The same, for who has the name's hash already.
+    #[inline(always)]
     pub(super) fn find_hashed(&self, name: &[u8], hash: u64) -> Option<u32> {
         let is_it = |number| self.node(number).is_some_and(|node| self.name(node) == name);
         self.table.find(hash, is_it)
@@ -307,6 +312,7 @@ impl World {
 
     /// The node of the longest suffix of `name` that exists, and whether it is the whole name: the closest
     /// encloser (RFC 4592 §3.3.1). None where no zone of ours encloses it.
+    #[inline(always)]
     pub(super) fn closest(&self, name: &LowerName) -> Option<(&Node, bool)> {
         let mut rest = name.wire();
         // Names with more labels than any of ours need no look-up: this bounds the work for absurd ones.
@@ -325,27 +331,32 @@ impl World {
     }
 
     /// A node by its number.
+    #[inline(always)]
     pub(super) fn node(&self, number: u32) -> Option<&Node> {
         self.nodes.get(number as usize)
     }
 
     /// The name of a node, in lower case.
+    #[inline(always)]
     pub(super) fn name(&self, node: &Node) -> &[u8] {
         self.octets(node.name_at, usize::from(node.name_len))
     }
 
     /// The RRsets of a node, sorted by type.
+    #[inline(always)]
     pub(super) fn rrsets(&self, node: &Node) -> &[Rrset] {
         let at = node.rrsets_at as usize;
         self.rrsets.get(at..at + usize::from(node.rrset_count)).unwrap_or(&[])
     }
 
     /// The RRset of a type at a node.
+    #[inline(always)]
     pub(super) fn rrset(&self, node: &Node, rtype: u16) -> Option<&Rrset> {
         self.rrsets(node).iter().find(|rrset| rrset.rtype == rtype)
     }
 
     /// The zone of a node.
+    #[inline(always)]
     pub(super) fn zone(&self, node: &Node) -> Option<&ZoneRecord> {
         self.zones.get(node.zone as usize)
     }
@@ -357,6 +368,7 @@ impl World {
     }
 
     /// The piece as it can be joined; it was laid for an owner of `laid_octets` octets.
+    #[inline(always)]
     pub(super) fn piece(&self, piece: &StoredPiece, laid_octets: u8) -> PieceRef<'_> {
         let fixes = piece.fixes_at as usize;
         PieceRef {
@@ -380,12 +392,14 @@ impl World {
     }
 
     /// A stretch of the arena.
+    #[inline(always)]
     fn octets(&self, at: u32, len: usize) -> &[u8] {
         self.bytes.get(at as usize..at as usize + len).unwrap_or(&[])
     }
 }
 
 /// A wire name without its first label; none for the root.
+#[inline(always)]
 pub(super) fn parent(name: &[u8]) -> Option<&[u8]> {
     match usize::from(*name.first()?) {
         0 => None,

@@ -90,6 +90,7 @@ pub(super) struct Message<'m> {
 impl<'m> Message<'m> {
     /// Begins a response: header and question are those of the query, and `opt_octets` stay free for OPT. None when the
     /// buffer is too small for them.
+    #[inline(always)]
     pub(super) fn start(out: &'m mut Out<'_>, query: &Query<'_>, limit: usize, opt_octets: usize) -> Option<Message<'m>> {
         let buf = &mut *out.bytes;
         let limit = limit.min(buf.len()).checked_sub(opt_octets)?;
@@ -149,6 +150,7 @@ impl<'m> Message<'m> {
     }
 
     /// Where the suffix of `octets` octets of the name at a place stands.
+    #[inline(always)]
     fn resolve(&self, place: u8, octets: u8) -> u16 {
         let mut index = place;
         loop {
@@ -225,6 +227,7 @@ impl<'m> Message<'m> {
     ///
     /// # Errors
     /// When they do not fit; nothing is changed then.
+    #[inline(always)]
     fn take(&mut self, section: Section, records: u16, octets: usize) -> Result<(usize, &mut [u8]), Full> {
         let start = self.at;
         let end = start + octets;
@@ -243,6 +246,7 @@ impl<'m> Message<'m> {
     }
 
     /// Whether a piece that was laid for an owner of `octets` octets right behind the question is right as it is.
+    #[inline(always)]
     fn is_as_laid(&self, owner: Owner) -> bool {
         owner.place == 0 && self.at == self.head_len && self.places.first().is_some_and(|qname| qname.len == owner.octets)
     }
@@ -251,6 +255,7 @@ impl<'m> Message<'m> {
     ///
     /// # Errors
     /// When it does not fit; nothing is changed then.
+    #[inline(always)]
     pub(super) fn join(&mut self, section: Section, piece: PieceRef<'_>, owner: Owner) -> Result<(), Full> {
         let as_laid = self.is_as_laid(owner) && piece.laid_octets == owner.octets;
         let owner_at = self.resolve(owner.place, owner.octets);
@@ -347,6 +352,7 @@ impl<'m> Message<'m> {
     }
 
     /// Adds OPT where the query had one, writes the header; the length and the response code.
+    #[inline(always)]
     pub(super) fn finish(mut self, opt: Option<&Opt<'_>>) -> (usize, u8) {
         let [answer, authority, mut additional] = self.counts;
         if let Some(opt) = opt {
@@ -380,6 +386,7 @@ pub(super) fn record_head(owner_at: u16, rtype: u16, ttl: u32, data_octets: u16)
 /// Writes flags, response code and counts over the header of the query that the buffer begins with. ID,
 /// opcode and RD stay; QR is set; RA, AD and CD are cleared: recursion is not offered and nothing is
 /// validated here.
+#[inline(always)]
 pub(super) fn write_header(buf: &mut [u8], flags: u8, rcode: u8, counts: [u16; 4]) {
     let Some(head) = buf.first_chunk_mut::<HEADER_OCTETS>() else {
         return;

@@ -47,6 +47,7 @@ impl<'o> Opt<'o> {
     }
 
     /// Becomes what a query's OPT leads to, where it lies (see [`Query`](super::query::Query) for why).
+    #[inline(always)]
     pub(super) fn fill(&mut self, edns: &Edns<'_>, ctx: &Ctx, nsid: &'o [u8]) {
         self.dnssec_ok = edns.dnssec_ok;
         if edns.version != 0 {
@@ -79,6 +80,7 @@ impl<'o> Opt<'o> {
     }
 
     /// Writes it into `room`, behind `before` octets of message; its octets, or none where there is no room at all.
+    #[inline(always)]
     pub(super) fn write(&self, room: &mut [u8], before: usize, rcode: u8) -> Option<usize> {
         let [size0, size1] = (UDP_OCTETS_MAX as u16).to_be_bytes();
         let flags = if self.dnssec_ok { 0x80 } else { 0 };
@@ -110,6 +112,7 @@ impl<'o> Opt<'o> {
 }
 
 /// Adds an option whose value is in two parts, if it fits.
+#[inline(always)]
 fn put(room: &mut [u8], at: &mut usize, code: u16, value: &[u8], rest: &[u8]) {
     let octets = value.len() + rest.len();
     let end = *at + OPTION_HEAD_OCTETS + octets;

@@ -74,11 +74,16 @@ impl LowerName {
     }
 
     /// Becomes another name, where it lies; none, and nothing changed, when that is too long for one.
+    #[inline(always)]
     pub(super) fn set(&mut self, name: &QueryName<'_>) -> Option<()> {
         let len = u8::try_from(name.wire.len()).ok()?;
         let target = self.bytes.get_mut(..name.wire.len())?;
         // Length octets are below 64, so folding the whole does not touch them.
-        for (to, from) in target.iter_mut().zip(name.wire) {
+        let ((to, to_rest), (from, from_rest)) = (target.as_chunks_mut(), name.wire.as_chunks());
+        for (to, from) in to.iter_mut().zip(from) {
+            *to = lower(u64::from_ne_bytes(*from)).to_ne_bytes();
+        }
+        for (to, from) in to_rest.iter_mut().zip(from_rest) {
             *to = from.to_ascii_lowercase();
         }
         self.len = len;
@@ -87,6 +92,7 @@ impl LowerName {
     }
 
     /// The wire form.
+    #[inline(always)]
     pub(super) fn wire(&self) -> &[u8] {
         self.bytes.get(..usize::from(self.len)).unwrap_or(&[0])
     }
@@ -95,6 +101,18 @@ impl LowerName {
     pub(super) fn labels(&self) -> u8 {
         self.labels
     }
+}
+
+/// Eight octets, the capital letters of ASCII among them in lower case.
+#[inline(always)]
+fn lower(octets: u64) -> u64 {
+    const EACH: u64 = u64::from_ne_bytes([1; 8]);
+    // Seven bits an octet, so that no sum carries into the next: the eighth says that it is from `A` on, or behind `Z`.
+    let low = octets & (EACH * 0x7f);
+    let from_a = low + EACH * (0x80 - b'A' as u64);
+    let behind_z = low + EACH * (0x7f - b'Z' as u64);
+    let is_capital = (from_a ^ behind_z) & !octets & (EACH * 0x80);
+    octets | is_capital >> 2
 }
 
 /// The name of a question as it was sent: complete, uncompressed, at most 255 octets.
@@ -180,6 +198,7 @@ impl<'q> Query<'q> {
     ///
     /// # Errors
     /// [`Malformed`] stands for FORMERR.
+    #[inline(always)]
     pub(super) fn fill(&mut self, packet: &'q [u8], header: Header) -> Result<(), Malformed> {
         let [qd, an, ns, ar] = header.counts;
         if qd == 0 {
@@ -220,6 +239,7 @@ impl<'q> Query<'q> {
     }
 
     /// Reads the additional section, with which a query ends.
+    #[inline(always)]
     fn fill_additional(&mut self, mut rest: &'q [u8], count: u16) -> Result<(), Malformed> {
         for _ in 0..count {
             let record = Record::read(rest).ok_or(Malformed)?;
@@ -238,6 +258,7 @@ impl<'q> Query<'q> {
 
 /// Octets and labels of the uncompressed name that `bytes` begin with; none when it is cut short, too
 /// long or compressed (in a question there is nothing before it to point to).
+#[inline(always)]
 fn plain_name(bytes: &[u8]) -> Option<(usize, u8)> {
     let mut at = 0;
     let mut labels = 0;
@@ -256,6 +277,7 @@ fn plain_name(bytes: &[u8]) -> Option<(usize, u8)> {
 
 /// What is behind the name that `bytes` begin with, compressed or not. Pointers are not followed: the
 /// name itself is of no interest, so no loop can be walked into.
+#[inline(always)]
 fn skip_name(mut bytes: &[u8]) -> Option<&[u8]> {
     loop {
         let (&len, rest) = bytes.split_first()?;
@@ -284,6 +306,7 @@ struct Record<'q> {
 
 impl<'q> Record<'q> {
     /// The record that `bytes` begin with; none when it is cut short.
+    #[inline(always)]
     fn read(bytes: &'q [u8]) -> Option<Record<'q>> {
         let rest = skip_name(bytes)?;
         let ([t0, t1, c0, c1, l0, l1, l2, l3, len0, len1], rest) = rest.split_first_chunk()?;
@@ -302,6 +325,7 @@ impl<'q> Record<'q> {
 ///
 /// # Errors
 /// When its owner is not the root (RFC 6891 §6.1.2), or its options do not fill its data.
+#[inline(always)]
 fn read_opt<'q>(record: &Record<'q>) -> Result<Edns<'q>, Malformed> {
     if !record.is_root {
         return Err(Malformed);
@@ -332,4 +356,23 @@ fn read_opt<'q>(record: &Record<'q>) -> Result<Edns<'q>, Malformed> {
         wants,
         cookie,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_octet_is_folded_as_ascii_wherever_it_stands() {
+        for octet in 0..=u8::MAX {
+            for place in 0..8 {
+                for others in [0, b'@', b'A', b'[', 0x80, 0xff] {
+                    let mut octets = [others; 8];
+                    octets[place] = octet;
+                    let folded = lower(u64::from_ne_bytes(octets)).to_ne_bytes();
+                    assert_eq!(folded, octets.map(|octet| octet.to_ascii_lowercase()), "{octets:?}");
+                }
+            }
+        }
+    }
 }

@@ -84,6 +84,7 @@ pub fn respond_shortly(query: &[u8], ctx: &Ctx, out: &mut Out<'_>) -> Outcome {
 ///
 /// # Errors
 /// What becomes of a packet that is none.
+#[inline(always)]
 fn fill<'q>(read: &mut Query<'q>, query: &'q [u8], ctx: &Ctx, out: &mut Out<'_>) -> Result<(), Outcome> {
     let Some(header) = Header::read(query) else {
         return Err(Outcome::Drop(DropReason::Short));

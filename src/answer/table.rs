@@ -26,6 +26,7 @@ impl NameTable {
     }
 
     /// The node of a name, by its hash and a comparison.
+    #[inline(always)]
     pub(super) fn find(&self, hash: u64, is_it: impl Fn(u32) -> bool) -> Option<u32> {
         let tag = tag_of(hash);
         let mask = self.entries.len().checked_sub(1)?;
