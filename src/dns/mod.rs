@@ -30,6 +30,7 @@ mod encrypted;
 mod https;
 mod lane;
 mod limit;
+mod pieces;
 mod quic;
 mod sitting;
 mod stats;

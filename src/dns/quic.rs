@@ -17,7 +17,7 @@
 
 use super::bind::QUIC_CONNECTIONS_MAX;
 use super::clerk::Clerk;
-use super::lane::QUERY_OCTETS_MAX;
+use super::pieces::Pieces;
 use super::sitting::{KEPT_OCTETS_MAX, Kept, Place, Share, Sitting};
 use super::stats::Counted;
 use crate::answer::DropReason;
@@ -45,9 +45,9 @@ const STOP_TIME_MAX: Duration = Duration::from_secs(1);
 const GOOD_BYE: Duration = Duration::from_millis(200);
 /// Queries of one connection that are worked on at once.
 const STREAMS_MAX: u32 = 100;
-/// Octets of one stream, and of all streams of a connection, that a client may send ahead. What comes behind a gap is kept by the
-/// transport, where `sitting` does not see it, so all connections together have no more room for it than for answers; a hundred queries
-/// in the air take some ten thousand octets.
+/// Octets of one stream, and of all streams of a connection, that a client may send ahead. They are taken at once, whatever their order, and
+/// what waits for others is counted by `sitting`; until then, all connections together have no more room than for answers. A hundred
+/// queries in the air take some ten thousand octets.
 const RECEIVE_WINDOWS: (u32, u32) = (8 * 1024, 16 * 1024);
 const _: () = assert!(RECEIVE_WINDOWS.1 as usize * QUIC_CONNECTIONS_MAX <= KEPT_OCTETS_MAX);
 /// Octets of answers that are sent ahead of a client's acknowledgements; what waits for that is counted by `sitting`.
@@ -274,33 +274,22 @@ enum Unread {
     Wrong(&'static str),
 }
 
-/// Reads a stream to its end (RFC 9250 §4.2: a server may wait for that): a length and so many octets, of which, as over TCP, no more is kept than
-/// any sound query has.
+/// Reads a stream to its end (RFC 9250 §4.2: a server may wait for that): a length and so many octets, taken in the order in which they come.
 async fn read(receive: &mut RecvStream, share: &Share) -> Result<Query, Unread> {
-    let (mut octets, mut kept, mut all) = (Vec::new(), share.keep(), 0);
-    while let Some(chunk) = receive.read_chunk(usize::MAX, true).await? {
-        all += chunk.bytes.len();
-        let room = (2 + QUERY_OCTETS_MAX).saturating_sub(octets.len());
-        octets.extend_from_slice(chunk.bytes.get(..room).unwrap_or(&chunk.bytes));
-        kept.set(octets.len());
-        if declared(&octets).is_some_and(|declared| all > declared) {
+    let (mut pieces, mut kept) = (Pieces::default(), share.keep());
+    while let Some(chunk) = receive.read_chunk(usize::MAX, false).await? {
+        pieces.add(chunk.offset, &chunk.bytes);
+        kept.set(pieces.octets_kept());
+        if pieces.is_too_much() {
             return Err(Unread::Wrong("more than one message in a stream"));
         }
     }
-    if declared(&octets) != Some(all) {
-        return Err(Unread::Wrong("the stream ended before its message"));
-    }
-    octets.drain(..2);
+    let octets = pieces.message().ok_or(Unread::Wrong("the stream ended before its message"))?;
     // RFC 9250 §4.2.1: the message ID is 0; whoever sends another does not speak this protocol.
     if octets.get(..2).is_some_and(|id| id != [0, 0]) {
         return Err(Unread::Wrong("the message ID must be 0"));
     }
     Ok(Query { octets, _kept: kept })
-}
-
-/// How many octets a stream with this beginning has, if that can be said yet.
-fn declared(octets: &[u8]) -> Option<usize> {
-    Some(2 + usize::from(u16::from_be_bytes(*octets.first_chunk()?)))
 }
 
 impl From<ReadError> for Unread {
