@@ -21,6 +21,8 @@
 //!   negative answer moved the piece.
 //! - A steered name is a node that points to a slot. CNAME, DNAME and wildcard chains are joined when
 //!   the query arrives, so an alias follows a switch at once and nobody keeps a reverse index.
+//! - The program is built for size (`Cargo.toml`), and what a query goes through is one piece all the same: what costs nanoseconds there
+//!   is `#[inline(always)]`; without it a hit takes half as long again.
 //! - [`Snapshot::with`] copies one chunk of slots and the way to it; its cost does not depend on the
 //!   number of names.
 //!
